@@ -10,17 +10,17 @@ __all__ = ['COLOURS', 'SHAPES', 'SCENES', 'VERBS', 'CLASSES', 'MOTION', 'THINGS'
            'write_video', 'render_films', 'shots_of', 'write_kinetics', 'write_movieclips', 'write_vidsitu', 'lvu_rows',
            'write_lvu', 'annotation_fingerprint', 'write_minimovies', 'show_segment']
 
-# %% ../nbs/library/01_minimovies.ipynb #af8f3468
-import itertools, json, multiprocessing, os
-from concurrent.futures import ProcessPoolExecutor
+# %% ../nbs/library/01_minimovies.ipynb #35900269
+import itertools, json, os
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
+from joblib.externals.loky import get_reusable_executor
 from tqdm.auto import tqdm
 
 from .core import InputError, atomic, derive_seed, read_json, rng, write_json, write_table
@@ -109,10 +109,10 @@ _alone = {
     "drive.01": lambda u: ([Pose(-.2 + 1.4*u, .13, behind=True)], [("car", -.2 + 1.4*u, .01*_beat(u, 8), 0)]),
     "open.01": lambda u: ([Pose(.34 + .12*_ease(u, 0, .3), legs=_swing(u, 4)*(u < .3))], [("door", .72, 0, _ease(u, .3, .8))])}
 
-# %% ../nbs/library/01_minimovies.ipynb #a9d655ed
+# %% ../nbs/library/01_minimovies.ipynb #b3d9dc37
 _together = {
     "chase.01": lambda u: ([Pose(-.35 + 1.3*u, .03*_beat(u, 6), 15, legs=1.4*_swing(u, 6)), Pose(.05 + 1.2*u, .04*_beat(u, 7), 15, legs=1.4*_swing(u, 7))], []),
-    "give.01": lambda u: ([Pose(.26, legs=0), Pose(.74)], [("box", .38 + .24*_ease(u, .25, .75), .12 + .08*_beat(_ease(u, .25, .75), 1), 0)]),
+    "give.01": lambda u: ([Pose(.26, legs=0), Pose(.74)], [("box", .3 + .4*_ease(u, .25, .75), .36 + .08*_beat(_ease(u, .25, .75), 1), 0)]),
     "throw.01": lambda u: ([Pose(.18, 0, -12*(u % .5 < .15)), Pose(.82, .08*(u % .5 > .4))], [("ball", .25 + .52*min(1, (u % .5)/.42), .15 + .45*np.sin(np.pi*min(1, (u % .5)/.42)), 0)]),
     "hit.01": lambda u: ([Pose(.3 + .18*_beat(u, 3)**3, 0, 25*_beat(u, 3)**3), Pose(.64 + .05*_beat(u, 3)**3, 0, 20*_beat(u, 3)**3)], [("spark", .55, .18, 0)] * (_beat(u, 3) > .85)),
     "kick.01": lambda u: ([Pose(.28 + .08*_ease(u, .1, .25), 0, -35*_ease(u, .1, .25)*(1 - _ease(u, .6, .9)), legs=1.6*_ease(u, .1, .25)), Pose(.55 + .6*_ease(u, .25, .8), .4*np.sin(np.pi*_ease(u, .25, .8)), 300*_ease(u, .25, .8))], []),
@@ -441,7 +441,7 @@ def verb_votes(event:Event, segment:str, i:int, world:World, n:int=10) -> list:
     similar = [v for v in VERBS if VERBS[v][0] == VERBS[event.verb][0]]
     return [event.verb if r.random() < world.agreement else str(r.choice(similar)) for _ in range(n)]
 
-# %% ../nbs/library/01_minimovies.ipynb #f299de4b
+# %% ../nbs/library/01_minimovies.ipynb #202c4b32
 def write_video(path:Path, frames:np.ndarray, # uint8 (T, H, W, 3)
                 fps:int, crf:int=20) -> None:
     "Encode frames as an H.264 mp4, atomically, with a keyframe every two seconds."
@@ -461,9 +461,9 @@ def render_films(root:Path, jobs:list, # [(relative path, [Shot, ...]), ...]
     "Render and encode films in parallel; films that are already there are kept, so an interrupted call goes on where it was."
     if world.width % 2 or world.height % 2: raise InputError(f"world of {world.width} x {world.height} pixels: H.264 needs even sizes")
     todo = [j for j in jobs if not (Path(root)/j[0]).exists()]
-    workers = workers or os.cpu_count()
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("forkserver")) as pool:
-        for _ in tqdm(pool.map(partial(_render_film, root=root, world=world), todo, chunksize=4), total=len(todo), desc="films", mininterval=2): pass
+    done = Parallel(workers or os.cpu_count(), return_as="generator_unordered")(delayed(_render_film)(j, root, world) for j in todo)
+    for _ in tqdm(done, total=len(todo), desc="films", mininterval=2): pass
+    get_reusable_executor().shutdown(wait=True)   # idle workers would keep the process alive for minutes
 
 # %% ../nbs/library/01_minimovies.ipynb #bcd930be
 def shots_of(movie:Movie, events:list, *key) -> list:
