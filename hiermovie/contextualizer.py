@@ -21,7 +21,7 @@ def sinusoids(length:int, width:int) -> torch.Tensor: # (length, width)
     angle = torch.arange(length)[:, None] / 10000 ** (torch.arange(0, width, 2) / width)
     return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)
 
-# %% ../nbs/library/06_contextualizer.ipynb #7566dc82
+# %% ../nbs/library/06_contextualizer.ipynb #d32207f9
 @dataclass(frozen=True)
 class ContextualizerConfig:
     "Architecture; the defaults are VidSitu's TxE (FACTS: fairseq encoder of the release)."
@@ -43,12 +43,18 @@ class Contextualizer(nn.Module):
         if cfg.width % cfg.heads: raise InputError(f"width {cfg.width}: must be a multiple of heads {cfg.heads}")
         if cfg.positions not in ("sinusoidal", "learned"): raise InputError(f"positions {cfg.positions!r}: must be sinusoidal or learned")
         self.cfg = cfg
+        self.register_buffer("mean", torch.zeros(cfg.dim)); self.register_buffer("std", torch.ones(cfg.dim))
         self.mask_token = nn.Parameter(.02 * torch.randn(cfg.dim))
         self.project = nn.Sequential(nn.Linear(cfg.dim, cfg.width), nn.ReLU(), nn.Linear(cfg.width, cfg.width))
         learned = cfg.positions == "learned"
         self.positions = nn.Parameter(cfg.positions_std * torch.randn(cfg.max_events, cfg.width) if learned else sinusoids(cfg.max_events, cfg.width), requires_grad=learned)
         layer = nn.TransformerEncoderLayer(cfg.width, cfg.heads, cfg.ffn, cfg.dropout, batch_first=True, norm_first=cfg.norm_first)
         self.encoder = nn.TransformerEncoder(layer, cfg.depth, nn.LayerNorm(cfg.width) if cfg.norm_first else None, enable_nested_tensor=False)
+
+    def standardize(self, features):
+        "Take mean and deviation of the inputs from `features` (N, D); they are kept in the checkpoint."
+        self.mean.copy_(features.mean(0)); self.std.copy_(features.std(0).clamp(min=1e-6))
+        return self
 
     def forward(self, features, # (B, E, D)
                 pad_mask=None, # bool (B, E), True = not there
@@ -57,6 +63,7 @@ class Contextualizer(nn.Module):
         E, D = features.shape[1:]
         if D != self.cfg.dim: raise InputError(f"contextualizer for features of {self.cfg.dim} numbers was given {D}")
         if E > self.cfg.max_events: raise InputError(f"sequence of {E} events, at most {self.cfg.max_events}")
+        features = (features - self.mean) / self.std
         if event_mask is not None: features = torch.where(event_mask[..., None], self.mask_token, features)
         x = self.project(features) + self.positions[:E]                      # (B, E, C)
         return self.encoder(x, src_key_padding_mask=pad_mask)                # (B, E, C)
