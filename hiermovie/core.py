@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['InputError', 'need_file', 'need_folder', 'atomic', 'write_json', 'read_json', 'write_table', 'read_table',
            'write_tensors', 'read_tensors', 'derive_seed', 'rng', 'seed_all', 'Coverage', 'stage_params', 'code_key',
-           'run_key', 'Run', 'start_run', 'git_commit', 'provenance', 'notebook_parameters', 'module_files',
-           'read_profile']
+           'run_key', 'Run', 'start_run', 'data_root', 'git_commit', 'provenance', 'notebook_parameters',
+           'module_files', 'read_profile']
 
 # %% ../nbs/library/00_core.ipynb #a970bd36
 import contextlib, hashlib, json, os, platform, random, resource, shutil, subprocess, sys, time
@@ -133,7 +133,7 @@ class Coverage:
         if skipped: print(f"{what}: {len(skipped)} of {len(self.rows)} skipped; first: {skipped[0][2]}")
         return self
 
-# %% ../nbs/library/00_core.ipynb #4039e299
+# %% ../nbs/library/00_core.ipynb #678e53a4
 def stage_params(namespace:dict) -> dict:
     "The plain values (numbers, strings, lists, dicts, None) that a notebook's parameter cells have set."
     skip = {"In", "Out", "exit", "quit", "papermill"}
@@ -148,8 +148,8 @@ def code_key() -> str:
 
 def run_key(params:dict) -> str:
     "Fingerprint of parameters, imported library code and the runs that the `*_run` parameters name."
-    above = [read_json(Path(v)/"provenance.json")["key"] for k, v in params.items() if k.endswith("_run") and v]
-    own = {k: v for k, v in params.items() if k != "out" and not k.endswith("_run")}
+    above = [read_json(Path(f)/"provenance.json")["key"] for k, v in params.items() if k.endswith(("_run", "_runs")) and v for f in ([v] if isinstance(v, str) else v)]
+    own = {k: v for k, v in params.items() if k != "out" and not k.endswith(("_run", "_runs"))}
     return hashlib.sha256(json.dumps([own, code_key(), above], sort_keys=True).encode()).hexdigest()[:16]
 
 # %% ../nbs/library/00_core.ipynb #b7e18002
@@ -186,6 +186,12 @@ def start_run(namespace:dict) -> Run: # pass `globals()`
     write_json(folder/"run.json", {"key": key})
     write_json(folder/"params.json", params)
     return Run(folder, params, key)
+
+# %% ../nbs/library/00_core.ipynb #4eb6ecce
+def data_root(data_run:str|Path # folder of a finished 00_data run
+             ) -> Path:
+    "Folder with kinetics/, movieclips/, vidsitu/ and lvu/ that a data run made or checked."
+    return Path(read_json(Path(data_run)/"root.json")["root"] or Path(data_run))
 
 # %% ../nbs/library/00_core.ipynb #fe662abf
 def git_commit() -> str:
@@ -225,7 +231,7 @@ def module_files(notebook:str|Path, package:str|Path="hiermovie") -> list:
                 seen.add(name[1]); todo.append((Path(package)/f"{name[1]}.py").read_text(encoding="utf-8"))
     return [str(Path(package)/f"{m}.py") for m in sorted(seen)]
 
-# %% ../nbs/library/00_core.ipynb #9ea34543
+# %% ../nbs/library/00_core.ipynb #89d79073
 def read_profile(path:str|Path, # runs/profiles/<name>.yaml
                  stages:str|Path # folder of the stage notebooks
                 ) -> dict: # run name -> dict(stage, params, needs)
@@ -240,8 +246,10 @@ def read_profile(path:str|Path, # runs/profiles/<name>.yaml
         params = {**(defaults.get(stage) or {}), **own}
         unknown = sorted(set(params) - set(known[stage]))
         if unknown: raise InputError(f"{path}: run {name}: unknown parameter {unknown[0]}; {stage} has {', '.join(known[stage])}")
-        runs[name] = dict(stage=stage, params=params, needs=[v for k, v in params.items() if k.endswith("_run") and v])
+        runs[name] = dict(stage=stage, params=params)
     for name, run in runs.items():
+        if run["params"].get("reads_runs") == "all": run["params"]["reads_runs"] = [n for n in runs if n != name]
+        run["needs"] = [n for k, v in run["params"].items() if k.endswith(("_run", "_runs")) and v for n in ([v] if isinstance(v, str) else v)]
         for need in run["needs"]:
             if need not in runs: raise InputError(f"{path}: run {name}: reads run {need}, which the profile does not have")
     return runs
