@@ -210,7 +210,7 @@ def provenance() -> dict:
     return dict(commit=git_commit(), python=platform.python_version(), versions=versions, machine=platform.machine(),
                 device=torch.cuda.get_device_name(0) if cuda else f"cpu, {os.cpu_count()} cores", peak_memory_mb=round(peak))
 
-# %% ../nbs/library/00_core.ipynb #01f64d5a
+# %% ../nbs/library/00_core.ipynb #e196a41b
 def notebook_parameters(notebook:str|Path) -> list:
     "Names assigned in the one cell of `notebook` that is tagged `parameters`; `InputError` if there is not exactly one."
     import ast
@@ -226,9 +226,9 @@ def module_files(notebook:str|Path, package:str|Path="hiermovie") -> list:
     todo, seen = [code], set()
     while todo:
         for n in ast.walk(ast.parse(todo.pop())):
-            name = (n.module or "").split(".") if isinstance(n, ast.ImportFrom) else []
-            if len(name) == 2 and name[0] == "hiermovie" and name[1] not in seen:
-                seen.add(name[1]); todo.append((Path(package)/f"{name[1]}.py").read_text(encoding="utf-8"))
+            if not isinstance(n, ast.ImportFrom) or not n.module: continue
+            name = n.module.removeprefix("hiermovie.") if n.level == 0 and n.module.startswith("hiermovie.") else n.module if n.level == 1 else None
+            if name and name not in seen: seen.add(name); todo.append((Path(package)/f"{name}.py").read_text(encoding="utf-8"))
     return [str(Path(package)/f"{m}.py") for m in sorted(seen)]
 
 # %% ../nbs/library/00_core.ipynb #89d79073

@@ -10,7 +10,7 @@ __all__ = ['COLOURS', 'SHAPES', 'SCENES', 'VERBS', 'CLASSES', 'MOTION', 'THINGS'
            'write_video', 'render_films', 'shots_of', 'write_kinetics', 'write_movieclips', 'write_vidsitu', 'lvu_rows',
            'write_lvu', 'annotation_fingerprint', 'write_minimovies', 'show_segment']
 
-# %% ../nbs/library/01_minimovies.ipynb #35900269
+# %% ../nbs/library/01_minimovies.ipynb #bc91af4f
 import itertools, json, os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from joblib.externals.loky import get_reusable_executor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .core import InputError, atomic, derive_seed, read_json, rng, write_json, write_table
 
@@ -109,7 +109,7 @@ _alone = {
     "drive.01": lambda u: ([Pose(-.2 + 1.4*u, .13, behind=True)], [("car", -.2 + 1.4*u, .01*_beat(u, 8), 0)]),
     "open.01": lambda u: ([Pose(.34 + .12*_ease(u, 0, .3), legs=_swing(u, 4)*(u < .3))], [("door", .72, 0, _ease(u, .3, .8))])}
 
-# %% ../nbs/library/01_minimovies.ipynb #b3d9dc37
+# %% ../nbs/library/01_minimovies.ipynb #dd661ccf
 _together = {
     "chase.01": lambda u: ([Pose(-.35 + 1.3*u, .03*_beat(u, 6), 15, legs=1.4*_swing(u, 6)), Pose(.05 + 1.2*u, .04*_beat(u, 7), 15, legs=1.4*_swing(u, 7))], []),
     "give.01": lambda u: ([Pose(.26, legs=0), Pose(.74)], [("box", .3 + .4*_ease(u, .25, .75), .36 + .08*_beat(_ease(u, .25, .75), 1), 0)]),
@@ -127,7 +127,7 @@ MOTION = {**_alone, **_together}
 
 def motion(verb:str, u:float) -> tuple: # ([Pose, ...], [(thing, x, y, extra), ...])
     "Poses and things of `verb` at time `u` of its event, 0 <= u < 1."
-    return MOTION[verb](u)
+    return MOTION[verb](float(u))
 
 # %% ../nbs/library/01_minimovies.ipynb #da725f21
 def _ring(n, r=1., start=-90): a = np.radians(start + 360 * np.arange(n) / n); return np.c_[np.cos(a), np.sin(a)] * r
@@ -289,12 +289,12 @@ def render(shot:Shot, world:World) -> np.ndarray: # uint8 (frames, height, width
         frames[t] = cv2.resize(canvas, (world.width, world.height), interpolation=cv2.INTER_AREA)
     return _post(frames, shot, r, world)
 
-# %% ../nbs/library/01_minimovies.ipynb #cb8f0b01
+# %% ../nbs/library/01_minimovies.ipynb #02623dd8
 def show_verbs(world:World, columns:int=2, frames:int=6):
     "A contact sheet: one strip of frames per verb."
     import matplotlib.pyplot as plt
     rows = -(-len(VERBS) // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(5.2 * columns, .98 * rows), squeeze=False)
+    fig, axes = plt.subplots(rows, columns, figsize=(4.4 * columns, .84 * rows), squeeze=False)
     people = list(itertools.product(COLOURS, SHAPES)); scenes = itertools.cycle(SCENES)
     for k, (ax, verb) in enumerate(itertools.zip_longest(axes.ravel(), VERBS)):
         ax.axis("off")

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['cosine_warmup', 'Batches', 'save_state', 'load_state', 'fit', 'show_log']
 
-# %% ../nbs/library/08_train.ipynb #9a0977c6
+# %% ../nbs/library/08_train.ipynb #0611ab77
 import math
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .core import InputError, atomic, rng, seed_all
 

@@ -1,0 +1,60 @@
+# Needs python3 (3.11 or later, with venv) and make; everything else is set up below .venv.
+PROFILE ?= mini
+DATA    ?=
+PYTHON  ?= python3
+CORES   ?=
+BIN     := .venv/bin
+UV      := uv==0.13.9
+
+# stages and tests start several times faster from compiled bytecode
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help setup reproduce test lab clean export notebooks readme lock
+
+help:
+	@echo "make reproduce PROFILE=tiny   data, pretraining, all tasks, tables, figures, one page (minutes)"
+	@echo "make reproduce                the same with PROFILE=mini"
+	@echo "make test                     all tests"
+	@echo "make lab                      JupyterLab on the notebooks"
+	@echo "make clean                    remove runs and caches (keeps .venv; it is skipped while the lock is unchanged)"
+	@echo "for developers: make export (notebooks to package), notebooks (run them, keep outputs), readme, lock"
+
+# skipped while lock, settings and set-up script are what they were at the last set-up
+setup:
+	@cat requirements.lock settings.ini setup.py | cksum > .setup.want; \
+	if cmp -s .setup.want .venv/.setup.done; then rm .setup.want; else \
+	set -e; echo "setting up .venv (about a minute)"; \
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(UV)"; \
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock; \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
+	mv .setup.want .venv/.setup.done; fi
+
+reproduce: setup
+	@$(BIN)/hiermovie reproduce --profile $(PROFILE) $(if $(CORES),--cores $(CORES)) $(if $(DATA),--data "$(DATA)")
+
+test: setup
+	$(BIN)/python -m pytest
+
+lab: setup
+	$(BIN)/jupyter lab --notebook-dir=nbs
+
+clean:
+	rm -rf .snakemake .pytest_cache .ruff_cache build *.egg-info .setup.want
+	find runs -mindepth 1 -maxdepth 1 -type d ! -name profiles ! -name reference -exec rm -rf {} +
+	find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +
+
+export: setup
+	rm -rf hiermovie && $(BIN)/nbdev_export
+
+notebooks: export
+	TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(BIN)/jupyter execute --inplace nbs/library/*.ipynb nbs/lessons/*.ipynb nbs/index.ipynb
+	$(BIN)/nbdev_clean && $(MAKE) readme
+
+readme: setup
+	$(BIN)/jupyter nbconvert --log-level WARN --to markdown --output-dir . --output README nbs/index.ipynb
+
+lock:
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(UV)"
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url --no-header -o requirements.lock setup.py

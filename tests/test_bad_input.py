@@ -1,0 +1,93 @@
+"""A user's mistake: one clear line that names the file, row or parameter, an exit code that is not zero, and nothing finished is lost."""
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from conftest import ROOT, run
+from hiermovie.backbone import SlowFast, SlowFastConfig, save_backbone
+from hiermovie.core import InputError
+from hiermovie.lvu import read_lvu
+from hiermovie.video import list_videos, read_kinetics
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("c")/"backbone.safetensors"
+    save_backbone(path, SlowFast(SlowFastConfig(18, 16, frames=8, size=64)))
+    return path
+
+
+def one_line(code, out, err, *words):
+    assert code == 2 and "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1, err
+    for w in words: assert w in err, err
+
+
+def test_unknown_profile():
+    one_line(*run("hiermovie", "reproduce", "--profile", "huge"), "huge", "tiny")
+
+
+def test_unknown_parameter(tmp_path):
+    (tmp_path/"p.yaml").write_text("runs:\n  data: {stage: 00_data, frames_per_second: 8}\n")
+    one_line(*run("hiermovie", "reproduce", "--profile", tmp_path/"p.yaml"), "run data", "unknown parameter frames_per_second")
+
+
+def test_unknown_run(tmp_path):
+    (tmp_path/"p.yaml").write_text("runs:\n  b: {stage: 10_pretrain_backbone, data_run: dta}\n")
+    one_line(*run("hiermovie", "reproduce", "--profile", tmp_path/"p.yaml"), "run b", "dta")
+
+
+def test_features_of_broken_videos(tmp_path, checkpoint):
+    film = ROOT/"tests/data/trailer_bbb_small.mp4"
+    (tmp_path/"cut.mp4").write_bytes(film.read_bytes()[:3000])
+    (tmp_path/"empty.mp4").touch()
+    for bad, why in (("cut.mp4", "cannot be decoded"), ("empty.mp4", "empty"), ("none.mp4", "no such video")):
+        one_line(*run("hiermovie", "features", tmp_path/bad, "--checkpoint", checkpoint, "--out", tmp_path/"f"), bad, why)
+    code, out, err = run("hiermovie", "features", tmp_path/"cut.mp4", film, "--checkpoint", checkpoint, "--out", tmp_path/"f")
+    assert code == 2 and np.load(tmp_path/"f/trailer_bbb_small_feats.npy").shape == (27, 576)
+    assert dict(pd.read_csv(tmp_path/"f/coverage.csv").status.value_counts()) == {"skipped": 1, "ok": 1}
+
+
+def test_wrong_checkpoint(tmp_path):
+    (tmp_path/"c.pyth").write_bytes(b"not weights")
+    one_line(*run("hiermovie", "features", ROOT/"tests/data/trailer_bbb_small.mp4", "--checkpoint", tmp_path/"c.pyth", "--out", tmp_path), "c.pyth", "not a safetensors file")
+
+
+def test_empty_folder_and_wrong_column(tmp_path):
+    with pytest.raises(InputError, match="is empty"): list_videos(tmp_path)
+    (tmp_path/"train.csv").write_text("class,youtube_id,time_start,time_end\na,b,0,4\n")
+    with pytest.raises(InputError, match="train.csv: no column label"): read_kinetics(tmp_path, "train")
+    (tmp_path/"genre").mkdir()
+    (tmp_path/"genre/test.csv").write_text("class_id class_name youtube_id imdb_id\n0 Comedy a t\n7 Opera b t\n")
+    with pytest.raises(InputError, match="test.csv, row 3: class_id 7"): read_lvu(tmp_path, "genre", "test")
+
+
+def test_a_chain_with_bad_data(tmp_path, world):
+    """Two backbones: one broken clip is skipped and written down; a CSV without its column stops the run with one line, and what was finished is kept."""
+    data = tmp_path/"data"
+    shutil.copytree(world/"kinetics", data/"kinetics")
+    clips = sorted((data/"kinetics/train").rglob("*.mp4"))
+    clips[0].write_bytes(clips[0].read_bytes()[:500])
+    profile = {"runs": {"data": {"stage": "00_data", "source": str(data)}, "backbone": {"stage": "10_pretrain_backbone", "data_run": "data", "objective": "supervised", "batch": 8}}}
+    (tmp_path/"p.yaml").write_text(yaml.safe_dump(profile))
+    go = lambda: run("hiermovie", "reproduce", "--profile", tmp_path/"p.yaml", "--out", tmp_path/"runs")
+
+    (data/"kinetics/train.csv").rename(data/"kinetics/kept.csv")
+    pd.read_csv(data/"kinetics/kept.csv").rename(columns={"label": "class"}).to_csv(data/"kinetics/train.csv", index=False)
+    code, out, err = go()
+    assert code == 1
+    line = [x for x in err.splitlines() if x.startswith("failed: backbone")]
+    assert len(line) == 1 and "train.csv: no column label" in line[0], err
+    finished = (tmp_path/"runs/data/metrics.json").stat().st_mtime_ns
+
+    (data/"kinetics/kept.csv").rename(data/"kinetics/train.csv")
+    code, out, err = go()
+    assert code == 0, err
+    assert (tmp_path/"runs/data/metrics.json").stat().st_mtime_ns == finished, "what was finished must be kept"
+    for name, total in (("data", 20), ("backbone", 16)):
+        coverage = pd.read_csv(tmp_path/f"runs/{name}/coverage.csv")
+        skipped = coverage[coverage.status == "skipped"]
+        assert len(coverage) == total and list(skipped.item) == [clips[0].name] and clips[0].name in skipped.why.iloc[0]

@@ -1,0 +1,146 @@
+"""The main job, from video files to the page: the whole tiny profile; again, changed, killed and continued."""
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pandas as pd
+import pytest
+import yaml
+
+from conftest import BIN, ROOT, run
+from hiermovie.core import read_profile
+
+PROFILE = ROOT/"runs/profiles/tiny.yaml"
+RUNS = read_profile(PROFILE, ROOT/"nbs/stages")
+metrics = lambda folder, name: (folder/name/"metrics.json").read_bytes()
+load = lambda path: json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    out = tmp_path_factory.mktemp("tiny")
+    code, text, err = run("hiermovie", "reproduce", "--profile", PROFILE, "--out", out)
+    assert code == 0, err[-4000:]
+    assert text.strip().splitlines()[-1] == f"report: {out/'report'/'index.html'}"
+    return out
+
+
+def test_every_run_is_complete(chain):
+    for name in RUNS:
+        for file in ("params.json", "metrics.json", "provenance.json"): assert (chain/name/file).is_file(), (name, file)
+        assert load(chain/"notebooks"/f"{name}.ipynb")["cells"]
+        provenance = load(chain/name/"provenance.json")
+        assert provenance["seconds"] > 0 and provenance["peak_memory_mb"] < 4096 and provenance["key"]
+
+
+def test_every_parameter_reaches_its_stage(chain):
+    for name, r in RUNS.items():
+        used = load(chain/name/"params.json")
+        for k, v in r["params"].items():
+            paths = v if not k.endswith(("_run", "_runs")) or not v else str(chain/v) if isinstance(v, str) else [str(chain/n) for n in v]
+            assert used[k] == paths, (name, k)
+
+
+def test_pretraining_losses_fall(chain):
+    for name in ("backbone-supervised", "backbone-cvrl", "contextualizer-cvrl"):
+        m = load(chain/name/"metrics.json")
+        assert m["last_loss"] < m["first_loss"], name
+        log = pd.read_csv(chain/name/"log.csv")
+        assert len(log) == m["steps"] and log.loss.notna().all()
+
+
+def test_features_are_stored_as_vidsitu_stores_them(chain):
+    import numpy as np
+    files = list((chain/"features-cvrl/vidsitu").glob("v_*_seg_*_feats.npy"))
+    assert len(files) == 100
+    x = np.load(files[0])
+    assert x.shape == (5, 576) and x.dtype == np.float32
+
+
+def test_scores_come_from_the_official_prediction_files(chain):
+    from hiermovie.metrics import evaluate, read_predictions
+    ann = chain/"data/vidsitu/vidsitu_annotations"
+    files = [load(ann/f) for f in ("split_files/vseg_split_valid_lb.json", "vinfo_files/vinfo_valid_lb.json", "vseg_ann_files/vsann_valid_lb.json")]
+    for task in ("verbs", "roles", "relations"):
+        stored = load(chain/f"{task}-cvrl-maskpred/metrics.json")
+        again = evaluate(task, read_predictions(chain/f"{task}-cvrl-maskpred/predictions_seed1.pkl"), *files)
+        assert {k: v for k, v in stored["scores"][1].items() if k != "seed"} == again
+        assert set(stored["baselines"]) == {"majority", "random"}
+
+
+def test_command_line_scores(chain, tmp_path):
+    ann = chain/"data/vidsitu/vidsitu_annotations"
+    code, out, err = run("hiermovie", "evaluate", "relations", "--predictions", chain/"relations-cvrl-none/predictions_seed0.json", "--split-file", ann/"split_files/vseg_split_valid_lb.json",
+                         "--vinfo", ann/"vinfo_files/vinfo_valid_lb.json", "--annotations", ann/"vseg_ann_files/vsann_valid_lb.json", "--out", tmp_path/"o.json")
+    assert code == 0, err
+    assert load(tmp_path/"o.json")["Top_1"] == load(chain/"relations-cvrl-none/metrics.json")["scores"][0]["Top_1"]
+    (tmp_path/"p.json").write_text(json.dumps(load(chain/"lvu-ours/predictions.json")["scene_seed0"]))
+    code, out, err = run("hiermovie", "evaluate", "lvu", "--task", "scene", "--predictions", tmp_path/"p.json", "--lvu-root", chain/"data/lvu", "--out", tmp_path/"l.json")
+    assert code == 0, err
+    assert load(tmp_path/"l.json")["accuracy"] == load(chain/"lvu-ours/metrics.json")["scores"]["scene"][0]["accuracy"]
+
+
+def test_tables_say_what_ran(chain):
+    for name, rows in (("verbs", {"Contrastive (MoDist)"}), ("relations", {"Contrastive (MoDist)"}), ("roles", set())):
+        t = pd.read_csv(chain/f"report/table_{name}.csv", keep_default_na=False)
+        assert set(t[t.status == "not run"].backbone) == rows and (t[t.status == "not run"]["mean"] == "").all()
+        assert {"(majority)", "(random)"} <= set(t.backbone) and set(t[t.status == "run"].seeds) == {"2.0"}
+        assert ("not run" in (chain/f"report/table_{name}.md").read_text()) == bool(rows)
+    lvu = pd.read_csv(chain/"report/table_lvu.csv")
+    assert (lvu.status == "run").sum() == 18 and (lvu.status == "not run").sum() == 27
+
+
+def test_the_page_is_self_contained(chain):
+    page = (chain/"report/index.html").read_text()
+    assert page.count("data:image/png;base64,") >= 8 and "not run" in page and "61.2" in page
+    assert "src=\"http" not in page and "<script" not in page and "<link" not in page
+
+
+def test_nothing_is_done_twice_and_a_changed_parameter_runs_only_what_it_touches(chain, tmp_path):
+    before = {n: (chain/n/"metrics.json").stat().st_mtime_ns for n in RUNS}
+    profile = yaml.safe_load(PROFILE.read_text())
+    profile["runs"]["verbs-cvrl-none"]["epochs"] = 3
+    (tmp_path/"changed.yaml").write_text(yaml.safe_dump(profile))
+    for path, touched in ((PROFILE, set()), (tmp_path/"changed.yaml", {"verbs-cvrl-none", "report"})):
+        code, _, err = run("hiermovie", "reproduce", "--profile", path, "--out", chain)
+        assert code == 0, err[-3000:]
+        after = {n: (chain/n/"metrics.json").stat().st_mtime_ns for n in RUNS}
+        assert {n for n in RUNS if after[n] != before[n]} == touched
+
+
+def test_killed_and_continued_gives_the_same_numbers(chain, tmp_path):
+    """A second chain in another folder is killed (SIGKILL, all its processes) in the middle of contrastive pretraining, then continued: metrics are equal to the byte."""
+    argv = [str(BIN/"hiermovie"), "reproduce", "--profile", str(PROFILE), "--out", str(tmp_path/"r"), "verbs-cvrl-maskpred", "roles-supervised-none"]
+    env = dict(os.environ, PATH=f"{BIN}{os.pathsep}{os.environ['PATH']}")
+    going = subprocess.Popen(argv, cwd=ROOT, env=env, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    state, limit = tmp_path/"r/backbone-cvrl/state.pt", time.time() + 240
+    while not state.exists() and time.time() < limit and going.poll() is None: time.sleep(.1)
+    assert state.exists(), "contrastive pretraining never got to its first checkpoint"
+    kill_family(going.pid)
+    going.wait()
+    assert not (tmp_path/"r/backbone-cvrl/metrics.json").exists()
+    done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    log = (tmp_path/"r/notebooks/backbone-cvrl.ipynb").read_text()
+    assert "metrics" in log
+    for name in ("data", "backbone-cvrl", "backbone-supervised", "features-cvrl", "contextualizer-cvrl", "verbs-cvrl-maskpred", "roles-supervised-none"):
+        assert metrics(chain, name) == metrics(tmp_path/"r", name), name
+
+
+def kill_family(pid):
+    """SIGKILL for a process and everything that it has started."""
+    import psutil
+    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    for p in family:
+        try: os.kill(p.pid, signal.SIGKILL)
+        except ProcessLookupError: continue
+    psutil.wait_procs(family, timeout=10)
+
+
+@pytest.mark.parametrize("name, rows", [("kinetics", 240), ("movieclips", 80), ("vidsitu", 100), ("lvu", 9 * 48)])
+def test_data_scripts_count_what_is_there(chain, tmp_path, name, rows):
+    code, out, err = run("python", ROOT/f"data_scripts/get_{name}.py", chain/"data", "--out", tmp_path/"c.csv")
+    assert code == 0, err
+    assert pd.read_csv(tmp_path/"c.csv").present.sum() == rows and f"{rows:,} rows" in out

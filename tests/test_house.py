@@ -1,0 +1,117 @@
+"""The house: package and notebooks in step, imports in reading order, stages with one parameter cell, a clean lock."""
+import ast
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import ROOT, run
+from hiermovie.core import module_files, notebook_parameters, read_profile
+
+LIBRARY = sorted((ROOT/"nbs/library").glob("*.ipynb"))
+STAGES = sorted((ROOT/"nbs/stages").glob("*.ipynb"))
+NOTEBOOKS = [*LIBRARY, *STAGES, *sorted((ROOT/"nbs/lessons").glob("*.ipynb")), ROOT/"nbs/index.ipynb"]
+name = lambda p: p.stem
+
+
+def cells(path, kind="code"):
+    return [c for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == kind]
+
+
+def source(path):
+    return "\n".join("".join(c["source"]) for c in cells(path))
+
+
+def test_package_is_what_the_notebooks_export(tmp_path):
+    for item in ("nbs", "settings.ini"):
+        (shutil.copytree if (ROOT/item).is_dir() else shutil.copy)(ROOT/item, tmp_path/item)
+    code, out, err = run("nbdev_export", cwd=tmp_path)
+    assert code == 0, err
+    fresh, kept = ({p.name: p.read_text() for p in (r/"hiermovie").glob("*.py")} for r in (tmp_path, ROOT))
+    assert fresh == kept, f"differs: {[k for k in fresh.keys() | kept.keys() if fresh.get(k) != kept.get(k)]}; run `make export`"
+
+
+def test_readme_is_index(tmp_path):
+    code, _, err = run("jupyter", "nbconvert", "--log-level", "WARN", "--to", "markdown", "--output-dir", tmp_path, "--output", "README", ROOT/"nbs/index.ipynb")
+    assert code == 0, err
+    assert (tmp_path/"README.md").read_text() == (ROOT/"README.md").read_text(), "run `make readme`"
+
+
+@pytest.mark.parametrize("notebook", LIBRARY, ids=name)
+def test_a_notebook_imports_lower_numbers_only(notebook):
+    number = {p.stem[3:]: int(p.stem[:2]) for p in LIBRARY}
+    exported = "\n".join("".join(c["source"]) for c in cells(notebook) if "#| export" in "".join(c["source"]))
+    used = [n.module.split(".")[1] for n in ast.walk(ast.parse(exported)) if isinstance(n, ast.ImportFrom) and (n.module or "").startswith("hiermovie.")]
+    assert all(number[u] < int(notebook.stem[:2]) for u in used), used
+
+
+def test_no_undefined_or_redefined_names_in_the_package():
+    code, out, _ = run("ruff", "check", "--select", "F821,F811,F822,E9,F632", "hiermovie")
+    assert code == 0, out
+
+
+@pytest.mark.parametrize("notebook", LIBRARY, ids=name)
+def test_exported_cells_are_short_and_proved(notebook):
+    exported = ["".join(c["source"]) for c in cells(notebook) if "#| export" in "".join(c["source"])]
+    lengths = [len([line for line in s.splitlines() if line.strip()]) for s in exported]
+    assert max(lengths) <= 45, lengths
+    asserts = sum("test_" in "".join(c["source"]) or "assert" in "".join(c["source"]) for c in cells(notebook))
+    assert asserts >= (len(exported) - 1) / 2, "few proofs for what is exported"
+
+
+@pytest.mark.parametrize("notebook", STAGES, ids=name)
+def test_a_stage_has_one_parameter_cell_and_no_logic(notebook):
+    names = notebook_parameters(notebook)
+    assert "out" in names
+    rest = "\n".join("".join(c["source"]) for c in cells(notebook) if "parameters" not in c["metadata"].get("tags", []))
+    tree = ast.parse(rest)
+    read = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} | {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
+    assert not [n for n in names if n != "out" and n not in read], "parameters that the stage ignores"
+    assert not [n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.end_lineno - n.lineno > 5], "logic belongs in the library"
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=name)
+def test_stored_outputs_are_small_and_clean(notebook):
+    text = notebook.read_text(encoding="utf-8")
+    assert len(text) < 400_000, f"{len(text)} characters"
+    assert not [o for c in cells(notebook) for o in c["outputs"] if o["output_type"] == "error"]
+    private = re.findall(r"(?<![\w.])/(?:home|root|Users|work)/[^\s\"\\]*", "\n".join("".join(c["source"]) + json.dumps(c["outputs"]) for c in cells(notebook)))
+    assert not private, private[:3]
+
+
+@pytest.mark.parametrize("notebook", LIBRARY, ids=name)
+def test_outputs_are_stored(notebook):
+    assert any(c["outputs"] for c in cells(notebook)), "run `make notebooks`"
+
+
+@pytest.mark.parametrize("profile", ["tiny", "mini", "paper"])
+def test_profiles_name_only_what_exists(profile):
+    runs = read_profile(ROOT/f"runs/profiles/{profile}.yaml", ROOT/"nbs/stages")
+    assert runs["report"]["needs"] == [n for n in runs if n != "report"]
+    assert {r["stage"] for r in runs.values()} <= {p.stem for p in STAGES}
+
+
+def test_a_stage_depends_on_the_modules_that_it_imports():
+    used = {Path(f).stem for f in module_files(ROOT/"nbs/stages/40_verbs.ipynb", ROOT/"hiermovie")}
+    assert {"vidsitu", "contextualizer", "metrics", "core"} <= used and not {"lvu", "report", "minimovies"} & used
+    assert {Path(f).stem for f in module_files(ROOT/"nbs/stages/00_data.ipynb", ROOT/"hiermovie")} == {"core", "minimovies", "video"}
+
+
+def test_the_lock_is_hashed_and_names_no_index():
+    lock = (ROOT/"requirements.lock").read_text()
+    assert "--index-url" not in lock and "://" not in lock
+    pins = re.findall(r"^[a-zA-Z0-9_.-]+==\S+", lock, re.M)
+    assert len(pins) > 100 and lock.count("--hash=sha256:") >= len(pins)
+    locked = {p.split("==")[0].replace("_", "-").lower() for p in pins}
+    wanted = re.findall(r"^(?:dev_)?requirements = (.*)$", (ROOT/"settings.ini").read_text(), re.M)
+    assert {re.split(r"[=<>]", r)[0].lower() for w in wanted for r in w.split()} <= locked
+
+
+def test_continuous_integration_runs_the_users_command():
+    assert "make test" in (ROOT/".ci/run").read_text()
+    targets = re.findall(r"^([a-z]+):", (ROOT/"Makefile").read_text(), re.M)
+    assert {"setup", "reproduce", "test", "lab", "clean"} <= set(targets)
+    assert yaml.safe_load((ROOT/"runs/profiles/tiny.yaml").read_text())["runs"]
