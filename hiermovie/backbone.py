@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SlowFastConfig', 'SlowFast', 'save_backbone', 'load_weights', 'load_backbone', 'video_features']
 
-# %% ../nbs/library/04_backbone.ipynb #80c2840b
+# %% ../nbs/library/04_backbone.ipynb #43290475
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .core import InputError, need_file, read_tensors, write_tensors
+from .core import InputError, read_tensors, write_tensors
 from .features import cut_events
 from .video import clip_times, probe, read_frames, to_clip
 
@@ -70,12 +70,14 @@ def load_backbone(path:str|Path) -> SlowFast:
     load_weights(model, tensors, path)
     return model.eval()
 
-# %% ../nbs/library/04_backbone.ipynb #ced65336
+# %% ../nbs/library/04_backbone.ipynb #ecb48219
 @torch.no_grad()
-def video_features(model, path:str|Path, event_s:float=2., batch:int=16, threads:int=1 # decoder threads
+def video_features(model, path:str|Path, event_s:float=2., batch:int=16, threads:int=1, # decoder threads
+                   n_events:int|None=None # exactly so many events; None: as many as the video has
                   ) -> np.ndarray: # float32 (E, D)
     "One feature per event of a video file, for a model with a `cfg` of frames and size."
-    events, out = cut_events(probe(path).duration, event_s), []
+    if event_s <= 0: raise InputError(f"event of {event_s} s: must be longer than 0")
+    events, out = cut_events(n_events * event_s if n_events else probe(path).duration, event_s), []
     device = next(model.parameters()).device
     for k in range(0, len(events), batch):
         clips = torch.stack([to_clip(read_frames(path, clip_times(a, b, model.cfg.frames), model.cfg.size, threads)) for a, b in events[k:k + batch]])

@@ -68,16 +68,19 @@ class Contextualizer(nn.Module):
         x = self.project(features) + self.positions[:E]                      # (B, E, C)
         return self.encoder(x, src_key_padding_mask=pad_mask)                # (B, E, C)
 
-# %% ../nbs/library/06_contextualizer.ipynb #67099de7
+# %% ../nbs/library/06_contextualizer.ipynb #e3810d59
 def save_contextualizer(path, model:Contextualizer, **about) -> None:
     "Write a contextualizer as safetensors with its architecture in the header."
     write_tensors(path, model.state_dict(), kind="contextualizer", arch=asdict(model.cfg), about=about)
 
-def load_contextualizer(path, dim:int|None=None # expected D
+def load_contextualizer(path, dim:int|None=None, # expected D
+                        backbone:str|None=None # expected maker of the features, as the store's index names it
                        ) -> Contextualizer:
     "A contextualizer of ours, in evaluation mode; `InputError` when the file is not one or reads features of another length."
     tensors, header = read_tensors(path)
     if header.get("kind") != "contextualizer": raise InputError(f"{path}: a {header.get('kind', 'tensor file')}, expected a contextualizer checkpoint")
+    made = header["about"].get("backbone")
+    if backbone and made and made != backbone: raise InputError(f"{path}: was pretrained on features of backbone run {made}, but the features at hand are of {backbone}")
     model = Contextualizer(ContextualizerConfig(**header["arch"]))
     if dim is not None and dim != model.cfg.dim: raise InputError(f"{path}: reads features of {model.cfg.dim} numbers, but the features at hand have {dim}")
     load_weights(model, tensors, path)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['InputError', 'need_file', 'need_folder', 'atomic', 'write_json', 'read_json', 'write_table', 'read_table',
            'write_tensors', 'read_tensors', 'derive_seed', 'rng', 'seed_all', 'Coverage', 'stage_params', 'code_key',
-           'run_key', 'Run', 'start_run', 'data_root', 'git_commit', 'provenance', 'notebook_parameters',
-           'module_files', 'read_profile']
+           'notebook_key', 'run_key', 'Run', 'start_run', 'data_root', 'git_commit', 'provenance',
+           'notebook_parameters', 'module_files', 'read_profile']
 
 # %% ../nbs/library/00_core.ipynb #a970bd36
 import contextlib, hashlib, json, os, platform, random, resource, shutil, subprocess, sys, time
@@ -133,26 +133,34 @@ class Coverage:
         if skipped: print(f"{what}: {len(skipped)} of {len(self.rows)} skipped; first: {skipped[0][2]}")
         return self
 
-# %% ../nbs/library/00_core.ipynb #678e53a4
+# %% ../nbs/library/00_core.ipynb #31d4a84c
 def stage_params(namespace:dict) -> dict:
     "The plain values (numbers, strings, lists, dicts, None) that a notebook's parameter cells have set."
     skip = {"In", "Out", "exit", "quit", "papermill"}
     plain = lambda v: v is None or isinstance(v, (bool, int, float, str)) or (
         isinstance(v, (list, tuple)) and all(map(plain, v))) or (isinstance(v, dict) and all(map(plain, v.values())))
-    return {k: v for k, v in namespace.items() if not k.startswith("_") and k not in skip and plain(v)}
+    ours = [vars(m) for n, m in list(sys.modules.items()) if n.startswith("hiermovie.")]
+    imported = lambda k, v: any(m.get(k) is v for m in ours)     # constants of the library are no parameters
+    return {k: v for k, v in namespace.items() if not k.startswith("_") and k not in skip and plain(v) and not imported(k, v)}
 
 def code_key() -> str:
     "Fingerprint of the hiermovie modules that are imported right now."
     mods = sorted((n, m.__file__) for n, m in sys.modules.items() if n.startswith("hiermovie.") and getattr(m, "__file__", None))
     return hashlib.sha256(b"".join(n.encode() + Path(f).read_bytes() for n, f in mods)).hexdigest()[:16]
 
+def notebook_key() -> str:
+    "Fingerprint of the code of the stage notebook that HIERMOVIE_NOTEBOOK names; empty when nothing does (in JupyterLab)."
+    path = os.environ.get("HIERMOVIE_NOTEBOOK")
+    if not path: return ""
+    return hashlib.sha256("\0".join("".join(c["source"]) for c in read_json(path)["cells"] if c["cell_type"] == "code").encode()).hexdigest()[:16]
+
 def run_key(params:dict) -> str:
-    "Fingerprint of parameters, imported library code and the runs that the `*_run` parameters name."
+    "Fingerprint of parameters, stage notebook, imported library code and the runs that the `*_run` parameters name."
     above = [read_json(Path(f)/"provenance.json")["key"] for k, v in params.items() if k.endswith(("_run", "_runs")) and v for f in ([v] if isinstance(v, str) else v)]
     own = {k: v for k, v in params.items() if k != "out" and not k.endswith(("_run", "_runs"))}
-    return hashlib.sha256(json.dumps([own, code_key(), above], sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([own, notebook_key(), code_key(), above], sort_keys=True).encode()).hexdigest()[:16]
 
-# %% ../nbs/library/00_core.ipynb #b7e18002
+# %% ../nbs/library/00_core.ipynb #e14b0326
 @dataclass
 class Run:
     "One execution of a stage, with its folder."
@@ -171,18 +179,21 @@ class Run:
 
     def finish(self, metrics:dict) -> dict:
         "Write provenance, then metrics: the run is done."
-        write_json(self/"provenance.json", dict(provenance(), key=self.key, seconds=round(time.time() - self.started, 1)))
+        data = self.params.get("data_run")
+        fingerprint = read_json(Path(data)/"metrics.json").get("fingerprint") if data else metrics.get("fingerprint")
+        write_json(self/"provenance.json", dict(provenance(), key=self.key, data=fingerprint, seconds=round(time.time() - self.started, 1)))
         write_json(self/"metrics.json", metrics)
         return metrics
 
-# %% ../nbs/library/00_core.ipynb #ac528a96
+# %% ../nbs/library/00_core.ipynb #c3ef6d57
 def start_run(namespace:dict) -> Run: # pass `globals()`
     "Open the run folder that parameter `out` names, with what is left of an interrupted run of the same key."
     params = stage_params(namespace)
     if not params.get("out"): raise InputError("parameter out: the folder of this run must be given")
     folder, key = Path(params["out"]), run_key(params)
     old = read_json(folder/"run.json")["key"] if (folder/"run.json").exists() else None
-    if folder.exists() and (old != key or (folder/"metrics.json").exists()): shutil.rmtree(folder)
+    if old is None and folder.exists() and any(folder.iterdir()): raise InputError(f"parameter out: {folder} is a folder with other things in it, not a run folder; nothing was touched")
+    if old is not None and (old != key or (folder/"metrics.json").exists()): shutil.rmtree(folder)
     write_json(folder/"run.json", {"key": key})
     write_json(folder/"params.json", params)
     return Run(folder, params, key)
@@ -193,7 +204,7 @@ def data_root(data_run:str|Path # folder of a finished 00_data run
     "Folder with kinetics/, movieclips/, vidsitu/ and lvu/ that a data run made or checked."
     return Path(read_json(Path(data_run)/"root.json")["root"] or Path(data_run))
 
-# %% ../nbs/library/00_core.ipynb #fe662abf
+# %% ../nbs/library/00_core.ipynb #6df29f01
 def git_commit() -> str:
     "Commit of the working folder, with `+` when files differ from it; `unknown` outside git."
     git = lambda *a: subprocess.run(["git", *a], capture_output=True, text=True, check=True).stdout.strip()
@@ -201,14 +212,12 @@ def git_commit() -> str:
     except (OSError, subprocess.CalledProcessError): return "unknown"
 
 def provenance() -> dict:
-    "Where and with what something was computed."
+    "Where and with what something was computed (stages use the CPU; peak memory is that of the notebook's own process)."
     packages = ["torch", "torchvision", "pytorchvideo", "av", "numpy", "opencv-python-headless"]
     versions = {p: metadata.version(p) for p in packages}
-    torch = sys.modules.get("torch")
-    cuda = torch is not None and torch.cuda.is_available()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return dict(commit=git_commit(), python=platform.python_version(), versions=versions, machine=platform.machine(),
-                device=torch.cuda.get_device_name(0) if cuda else f"cpu, {os.cpu_count()} cores", peak_memory_mb=round(peak))
+                device=f"cpu, {os.cpu_count()} cores", peak_memory_mb=round(peak))
 
 # %% ../nbs/library/00_core.ipynb #e196a41b
 def notebook_parameters(notebook:str|Path) -> list:

@@ -6,14 +6,14 @@
 __all__ = ['cut_events', 'show_events', 'save_features', 'read_features', 'write_index', 'read_store', 'pad_sequences',
            'random_window', 'self_similarity', 'show_similarity']
 
-# %% ../nbs/library/03_features.ipynb #2d1a8c37
+# %% ../nbs/library/03_features.ipynb #60f8a315
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from .core import InputError, atomic, need_file, need_folder, read_json, write_json
-from .video import clip_times, read_frames
+from .core import InputError, atomic, need_file, read_json, write_json
+from .video import read_frames
 
 # %% ../nbs/library/03_features.ipynb #d153078f
 def cut_events(duration:float, # seconds

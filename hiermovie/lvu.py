@@ -6,9 +6,8 @@
 __all__ = ['LVU_CLASSES', 'LVU_REGRESSION', 'LVU_TASKS', 'read_lvu', 'windows', 'LvuModel', 'lvu_loss', 'VideoWindows',
            'predict_lvu', 'lvu_metrics']
 
-# %% ../nbs/library/11_lvu.ipynb #201f2925
+# %% ../nbs/library/11_lvu.ipynb #d1458342
 import csv
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from .features import pad_sequences
 from .metrics import wilson
 from .vidsitu import Trunk
 
-# %% ../nbs/library/11_lvu.ipynb #96f4a2d5
+# %% ../nbs/library/11_lvu.ipynb #d1f16a53
 LVU_CLASSES = dict(relationship=4, way_speaking=5, scene=6, director=10, genre=4, writer=10, year=9)
 LVU_REGRESSION = dict(like_ratio=9.138220535629456, view_count=11.76425435683139)   # what is taken off the target
 LVU_TASKS = (*LVU_CLASSES, *LVU_REGRESSION)
@@ -47,8 +46,10 @@ def read_lvu(root, # folder with one folder per task (or with lvu_1.0 in it)
         target = 10 * like / (like + dislike) - LVU_REGRESSION[task]
     elif task == "view_count": target = np.log(_numbers(table, first[0], path, 1)) - LVU_REGRESSION[task]
     else:
-        target = _numbers(table, "class_id", path, 0).astype(int)
-        if (target >= LVU_CLASSES[task]).any(): raise InputError(f"{path}, row {int((target >= LVU_CLASSES[task]).idxmax()) + 2}: class_id {target.max()}, {task} has {LVU_CLASSES[task]} classes")
+        number = _numbers(table, "class_id", path, 0); bad = (number >= LVU_CLASSES[task]) | (number % 1 != 0)
+        if bad.any(): raise InputError(f"{path}, row {int(bad.idxmax()) + 2}: class_id {table.class_id[bad.idxmax()]}, {task} has classes 0 to {LVU_CLASSES[task] - 1}")
+        target = number.astype(int)
+    if (table.youtube_id.str.strip() == "").any(): raise InputError(f"{path}, row {int((table.youtube_id.str.strip() == '').idxmax()) + 2}: no youtube_id")
     return pd.DataFrame(dict(video_id=table.youtube_id, movie_id=table.imdb_id, target=target))
 
 # %% ../nbs/library/11_lvu.ipynb #0515895b
@@ -60,7 +61,7 @@ def windows(n_events:int, window_s:float=60., step_s:float=1., event_s:float=2.)
     inside = [np.flatnonzero((middles >= s) & (middles < s + window_s)) for s in starts]
     return [(int(i[0]), int(i[-1]) + 1) for i in inside]
 
-# %% ../nbs/library/11_lvu.ipynb #2bf5ab13
+# %% ../nbs/library/11_lvu.ipynb #f471292f
 class LvuModel(nn.Module):
     "Features (B, E, D) and pad mask to scores (B, K); K = 1 for regression."
     def __init__(self, trunk:Trunk, outputs:int):
@@ -80,6 +81,7 @@ class VideoWindows(torch.utils.data.Dataset):
     def __init__(self, table, features:dict, window_s:float=60., event_s:float=2., seed:int=0):
         self.rows = [(features[v], y) for v, y in zip(table.video_id, table.target) if v in features]
         self.kw, self.seed, self.epoch = dict(window_s=window_s, event_s=event_s), seed, 0
+        if not self.rows: raise InputError(f"LVU: features for none of {len(table)} training videos")
     def __len__(self): return len(self.rows)
     def __getitem__(self, i):
         x, y = self.rows[i]; w = windows(len(x), **self.kw)

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['EVENTS', 'SCORED_ROLES', 'mean', 'f1', 'PAPER_NAMES', 'read_pickle', 'read_predictions', 'by_index', 'annotations_of',
            'verb_metrics', 'relation_metrics', 'short_role', 'references', 'role_items', 'ngrams', 'cider', 'rouge_l',
-           'bleu', 'lea_sums', 'coreference', 'role_metrics', 'paper_table', 'evaluate', 'wilson', 'ranks']
+           'bleu', 'lea_sums', 'coreference', 'role_metrics', 'paper_table', 'check_inputs', 'evaluate', 'wilson',
+           'ranks']
 
-# %% ../nbs/library/09_metrics.ipynb #f6da44cc
-import io, json, math, pickle
+# %% ../nbs/library/09_metrics.ipynb #29a5e788
+import io, math, pickle
 from collections import Counter, defaultdict
 from itertools import combinations
 from pathlib import Path
@@ -189,7 +190,7 @@ def bleu(hyps:list, refs:list) -> list: # [BLEU-1, ..., BLEU-4]
     geo = np.cumprod((correct + 1e-15) / (guess + 1e-9)) ** (1 / np.arange(1, 5))
     return (geo * (math.exp(1 - 1 / q) if q < 1 else 1.)).tolist()
 
-# %% ../nbs/library/09_metrics.ipynb #76556577
+# %% ../nbs/library/09_metrics.ipynb #d775fc63
 def _clusters(mentions): # mention -> string  to  list of sets of mentions
     groups = defaultdict(set)
     for m, text in mentions.items(): groups[text].add(m)
@@ -206,7 +207,7 @@ def lea_sums(A:list, B:list, weight=None # of a mention; None: 1 each
     where, sizes, num, den = {m: i for i, c in enumerate(B) for m in c}, {i: len(c) for i, c in enumerate(B)}, 0., 0.
     for c in A:
         k, share = len(c), _found(c, where, sizes)
-        num += (k if weight is None else k * sum(weight[m] for m in c)) * share; den += k if weight is None else k * k
+        num += (k if weight is None else k * sum(weight[m] for m in sorted(c))) * share; den += k if weight is None else k * k
     return num, den
 
 def _muc(A, B):
@@ -278,7 +279,7 @@ def role_metrics(predictions:list, split:list, annotations:list) -> dict:
         if key == "role": out |= {f"{m}_{k}": v for m, x in zip(members, groups) for k, v in x.items()}
     return out | coreference(predictions, split, refs, {(i["segment"], i["mention"]): c for i, c in zip(items, scores)})
 
-# %% ../nbs/library/09_metrics.ipynb #ee00947b
+# %% ../nbs/library/09_metrics.ipynb #6fda40f9
 PAPER_NAMES = {"verbs": {"Acc@1": "Per_Ev_Top_1", "Acc@5": "Per_Ev_Top_5", "Rec@5": "recall_macro_1_th_9"},
                "roles": {"CIDEr": "cider", "C-Vb": "MacroVb_cider", "C-Arg": "MacroArg_cider", "R-L": "rouge", "Lea": "lea"},
                "relations": {"Macro-Top1": "Macro_Top_1", "Top1": "Top_1"}}
@@ -287,12 +288,30 @@ def paper_table(task:str, metrics:dict) -> dict:
     "The scores that papers report, by their names, times 100."
     return {name: 100 * metrics[key] for name, key in PAPER_NAMES[task].items()}
 
-def evaluate(task:str, predictions:list, split:list, vinfo:list, annotations:list) -> dict:
+def _need(rows, fields, what): # every row must have the fields of its task
+    for k, row in enumerate(rows):
+        lacking = [f for f in fields if f not in row]
+        if lacking: raise InputError(f"{what} {row.get('ann_idx', row.get('vid_seg_int', k))}: no field {lacking[0]}")
+
+def check_inputs(task:str, predictions:list, vinfo:list|None, annotations:list|None) -> None:
+    "`InputError` names the first prediction, vinfo entry or annotation that lacks a field of its task."
+    field = dict(verbs="pred_vbs_ev", roles="vb_output", relations="pred_evrels_ev")
+    if task not in field: raise InputError(f"task {task!r}: must be verbs, roles or relations")
+    _need(predictions, [field[task]], "prediction with ann_idx")
+    for p in predictions:
+        if isinstance(p["ann_idx"], bool) or not isinstance(p["ann_idx"], (int, np.integer)): raise InputError(f"prediction with ann_idx {p['ann_idx']!r}: ann_idx must be a whole number")
+    if task == "verbs": _need(vinfo, ["vid_seg_int", "vbid_lst"], "vinfo entry")
+    else:
+        _need(annotations, EVENTS, "annotation")
+        for k, a in enumerate(annotations):
+            for ev in EVENTS if task == "roles" else ("Ev1", "Ev2", "Ev4", "Ev5"): _need([a[ev]], ["Args", "VerbID"] if task == "roles" else ["EvRel"], f"annotation {k}, {ev}, segment")
+
+def evaluate(task:str, predictions:list, split:list, vinfo:list|None, annotations:list|None) -> dict:
     "Official scores of one VidSitu task: verbs, roles or relations."
+    check_inputs(task, predictions, vinfo, annotations)
     if task == "verbs": return verb_metrics(predictions, split, vinfo)
     if task == "roles": return role_metrics(predictions, split, annotations)
-    if task == "relations": return relation_metrics(predictions, split, annotations)
-    raise InputError(f"task {task!r}: must be verbs, roles or relations")
+    return relation_metrics(predictions, split, annotations)
 
 # %% ../nbs/library/09_metrics.ipynb #a4af578a
 def wilson(hits:int, n:int, z:float=1.96) -> tuple: # (low, high)

@@ -7,11 +7,11 @@ __all__ = ['COLOURS', 'SHAPES', 'SCENES', 'VERBS', 'CLASSES', 'MOTION', 'THINGS'
            'GENRES', 'RELATIONSHIPS', 'WRITERS', 'VERBS_OF', 'World', 'two_characters', 'Pose', 'motion', 'outline',
            'draw_character', 'draw_scene', 'Shot', 'render', 'show_verbs', 'next_events', 'transition_matrix',
            'show_grammar', 'Movie', 'Event', 'make_movie', 'tell', 'relation', 'youtube_id', 'annotate', 'verb_votes',
-           'write_video', 'render_films', 'shots_of', 'write_kinetics', 'write_movieclips', 'write_vidsitu', 'lvu_rows',
-           'write_lvu', 'annotation_fingerprint', 'write_minimovies', 'show_segment']
+           'write_video', 'render_videos', 'shots_of', 'write_kinetics', 'write_movieclips', 'write_vidsitu',
+           'lvu_rows', 'write_lvu', 'annotation_fingerprint', 'write_minimovies', 'show_segment']
 
-# %% ../nbs/library/01_minimovies.ipynb #bc91af4f
-import itertools, json, os
+# %% ../nbs/library/01_minimovies.ipynb #5e89f66d
+import itertools, os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -441,7 +441,7 @@ def verb_votes(event:Event, segment:str, i:int, world:World, n:int=10) -> list:
     similar = [v for v in VERBS if VERBS[v][0] == VERBS[event.verb][0]]
     return [event.verb if r.random() < world.agreement else str(r.choice(similar)) for _ in range(n)]
 
-# %% ../nbs/library/01_minimovies.ipynb #202c4b32
+# %% ../nbs/library/01_minimovies.ipynb #b80250ca
 def write_video(path:Path, frames:np.ndarray, # uint8 (T, H, W, 3)
                 fps:int, crf:int=20) -> None:
     "Encode frames as an H.264 mp4, atomically, with a keyframe every two seconds."
@@ -451,18 +451,18 @@ def write_video(path:Path, frames:np.ndarray, # uint8 (T, H, W, 3)
         for f in frames: box.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(f), format="rgb24")))
         box.mux(stream.encode())
 
-def _render_film(job, root, world):
+def _render_video(job, root, world):
     path, shots = job
     cv2.setNumThreads(0)
     if not (Path(root)/path).exists(): write_video(Path(root)/path, np.concatenate([render(s, world) for s in shots]), world.fps)
 
-def render_films(root:Path, jobs:list, # [(relative path, [Shot, ...]), ...]
+def render_videos(root:Path, jobs:list, # [(relative path, [Shot, ...]), ...]
                  world:World, workers:int|None=None) -> None:
-    "Render and encode films in parallel; films that are already there are kept, so an interrupted call goes on where it was."
+    "Render and encode videos in parallel; those that are already there are kept, so an interrupted call goes on where it was."
     if world.width % 2 or world.height % 2: raise InputError(f"world of {world.width} x {world.height} pixels: H.264 needs even sizes")
     todo = [j for j in jobs if not (Path(root)/j[0]).exists()]
-    done = Parallel(workers or os.cpu_count(), return_as="generator_unordered")(delayed(_render_film)(j, root, world) for j in todo)
-    for _ in tqdm(done, total=len(todo), desc="films", mininterval=2): pass
+    done = Parallel(workers or os.cpu_count(), return_as="generator_unordered")(delayed(_render_video)(j, root, world) for j in todo)
+    for _ in tqdm(done, total=len(todo), desc="videos", mininterval=2): pass
     get_reusable_executor().shutdown(wait=True)   # idle workers would keep the process alive for minutes
 
 # %% ../nbs/library/01_minimovies.ipynb #bcd930be
@@ -487,8 +487,8 @@ def write_kinetics(root:Path, world:World, train:int, val:int) -> list:
         write_table(root/"kinetics"/f"{split}.csv", pd.DataFrame(rows, columns=["label", "youtube_id", "time_start", "time_end", "split", "is_cc"]))
     return jobs
 
-# %% ../nbs/library/01_minimovies.ipynb #6a7eb351
-def write_movieclips(root:Path, world:World, movies:int, seconds:tuple=(30, 40)) -> list:
+# %% ../nbs/library/01_minimovies.ipynb #9f11734d
+def write_movieclips(root:Path, world:World, movies:int, seconds:tuple=(60, 70)) -> list:
     "`movieclips/videos/<id>.mp4`, unlabelled, and `movieclips/clips.csv` (videoid, imdbid, duration)."
     jobs, rows = [], []
     for i in range(movies):
@@ -559,24 +559,26 @@ def write_lvu(root:Path, world:World, train:int, val:int, test:int, seconds:tupl
     write_table(root/"lvu"/"lvu_1.0"/"lvu_durations.csv", pd.DataFrame(durations, columns=["videoid", "duration"]))
     return jobs
 
-# %% ../nbs/library/01_minimovies.ipynb #eaa9a684
+# %% ../nbs/library/01_minimovies.ipynb #2580c900
 def annotation_fingerprint(root:Path) -> str:
-    "SHA-256 over the names and bytes of all CSV and JSON files below `root` (the manifest aside)."
+    "SHA-256 over the names and bytes of the CSV and JSON files of the four data sets below `root`."
     import hashlib
     h = hashlib.sha256()
-    for p in sorted(p for p in Path(root).rglob("*") if p.suffix in (".csv", ".json") and p.name != "manifest.json" and p.is_file()):
+    parts = [Path(root)/part for part in ("kinetics", "movieclips", "vidsitu", "lvu")]
+    for p in sorted(p for part in parts for p in part.rglob("*") if p.suffix in (".csv", ".json")):
         h.update(str(p.relative_to(root)).encode() + b"\0" + p.read_bytes())
     return h.hexdigest()[:16]
 
 def write_minimovies(root:str|Path, world:World=World(), kinetics:tuple=(200, 50), movieclips:int=100, vidsitu:tuple=(60, 40), lvu:tuple=(36, 12, 24),
+                     movieclips_s:tuple=(60, 70), lvu_s:tuple=(40, 70), # shortest and longest video, seconds
                      workers:int|None=None # processes; None: one per core
                     ) -> dict: # the manifest
     "Write the whole world below `root`. The same arguments give the same annotations to the byte and the same pixels."
     root = Path(root); root.mkdir(parents=True, exist_ok=True)
-    jobs = write_kinetics(root, world, *kinetics) + write_movieclips(root, world, movieclips) + write_vidsitu(root, world, *vidsitu) + write_lvu(root, world, *lvu)
-    render_films(root, jobs, world, workers)
+    jobs = write_kinetics(root, world, *kinetics) + write_movieclips(root, world, movieclips, movieclips_s) + write_vidsitu(root, world, *vidsitu) + write_lvu(root, world, *lvu, seconds=lvu_s)
+    render_videos(root, jobs, world, workers)
     counts = {k: sum(j[0].startswith(k) for j in jobs) for k in ("kinetics", "movieclips", "vidsitu", "lvu")}
-    manifest = dict(world=asdict(world), films=counts, events=sum(len(j[1]) for j in jobs), fingerprint=annotation_fingerprint(root))
+    manifest = dict(world=asdict(world), videos=counts, events=sum(len(j[1]) for j in jobs), fingerprint=annotation_fingerprint(root))
     write_json(root/"manifest.json", manifest)
     return manifest
 

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['run_features', 'run_evaluate', 'failures', 'run_reproduce', 'parser', 'main']
 
-# %% ../nbs/library/13_predict.ipynb #dccf9485
-import argparse, json, os, subprocess, sys
+# %% ../nbs/library/13_predict.ipynb #84749d84
+import argparse, json, os, subprocess, sys, time
 from pathlib import Path
 
 import nbformat
 
-from .core import InputError, need_file, need_folder, read_json, read_profile, write_json
+from .core import InputError, need_folder, read_json, read_profile, write_json
 
 # %% ../nbs/library/13_predict.ipynb #ca477a0c
 def run_features(args) -> int:
@@ -31,7 +31,7 @@ def run_features(args) -> int:
     write_table(Path(args.out)/"coverage.csv", coverage.table())
     return 2 if "skipped" in set(coverage.table().status) else 0
 
-# %% ../nbs/library/13_predict.ipynb #b2110a20
+# %% ../nbs/library/13_predict.ipynb #22cb04ad
 def run_evaluate(args) -> int:
     "`hiermovie evaluate {verbs,roles,relations} ...` and `hiermovie evaluate lvu ...`"
     if args.task == "lvu": scores = _evaluate_lvu(args)
@@ -49,33 +49,41 @@ def _evaluate_lvu(args):
     from hiermovie.lvu import lvu_metrics, read_lvu
     if not args.lvu_task or not args.lvu_root: raise InputError("evaluate lvu: --task and --lvu-root must be given")
     said = read_json(args.predictions)
-    if not isinstance(said, dict) or not all(isinstance(v, list) for v in said.values()): raise InputError(f"{args.predictions}: expected video ids with a list of scores each")
+    numbers = lambda v: isinstance(v, list) and v and all(isinstance(x, (int, float)) for x in v)
+    if not isinstance(said, dict) or not all(map(numbers, said.values())): raise InputError(f"{args.predictions}: expected video ids with a list of scores each")
     return lvu_metrics(args.lvu_task, said, read_lvu(args.lvu_root, args.lvu_task, args.split), read_lvu(args.lvu_root, args.lvu_task, "train"))
 
-# %% ../nbs/library/13_predict.ipynb #1387552f
-def failures(notebooks) -> list: # one line per failed notebook
-    "The errors that executed notebooks have stored."
-    out = []
-    for path in sorted(Path(notebooks).glob("*.ipynb")):
-        for cell in nbformat.read(path, as_version=4).cells:
+# %% ../nbs/library/13_predict.ipynb #7d04b8e0
+def failures(out:Path, since:float # time.time() of the start
+            ) -> list: # one line per failed run
+    "Why runs failed: the error that the executed notebook has stored, else the last line of the log."
+    lines = []
+    for log in sorted((Path(out)/"notebooks").glob("*.log")):
+        if log.stat().st_mtime < since or (Path(out)/log.stem/"metrics.json").exists(): continue
+        why, notebook = "", log.with_suffix(".ipynb")
+        for cell in nbformat.read(notebook, as_version=4).cells if notebook.exists() else []:
             for o in cell.get("outputs", []):
-                if o.get("output_type") == "error": out.append(f"{path.stem}: {o['ename']}: {o['evalue'].strip().splitlines()[-1] if o['evalue'].strip() else ''} (in {path})")
-    return out
+                if o.get("output_type") == "error": why = f"{o['ename']}: {' '.join(o['evalue'].split())}"
+        lines.append(f"{log.stem}: {why or (log.read_text(errors='replace').strip().splitlines() or ['no message'])[-1]} (see {log})")
+    return lines
 
 def run_reproduce(args) -> int:
     "`hiermovie reproduce --profile P [--cores N] [--out DIR]`, from the root of the repository."
     profile = Path(args.profile) if args.profile.endswith(".yaml") else Path("runs/profiles")/f"{args.profile}.yaml"
     if not Path("runs/Snakefile").exists(): raise InputError("runs/Snakefile: not here; start `hiermovie reproduce` in the root of the repository")
     if not profile.exists(): raise InputError(f"profile {args.profile!r}: no such profile; there are {', '.join(sorted(p.stem for p in Path('runs/profiles').glob('*.yaml')))}")
-    read_profile(profile, "nbs/stages")
+    unknown = [t for t in args.targets if t not in read_profile(profile, "nbs/stages")]
+    if unknown: raise InputError(f"profile {args.profile}: no run called {unknown[0]}")
     out = Path(args.out or Path("runs")/profile.stem).resolve()
     tools = Path(sys.executable).parent
     env = dict(os.environ, PATH=f"{tools}{os.pathsep}{os.environ['PATH']}", OMP_NUM_THREADS="1")
     shared = [str(tools/"snakemake"), "-s", "runs/Snakefile", "--cores", str(args.cores or os.cpu_count()), "--config", f"profile={profile}", f"out={out}"]
     if args.data: shared.append(f"data={need_folder(args.data, 'data folder').resolve()}")
-    with _lock(out): code = subprocess.run([*shared, "--quiet", "progress", "--keep-going", "--rerun-incomplete", "--nolock", *args.targets], env=env).returncode
+    began = time.time()
+    print(f"running {profile}; logs and executed notebooks: {out/'notebooks'}", flush=True)
+    with _lock(out): code = subprocess.run([*shared, "--quiet", "rules", "host", "reason", "--keep-going", "--rerun-incomplete", "--nolock", *args.targets], env=env).returncode
     if code:
-        for line in failures(out/"notebooks"): print(f"failed: {line}", file=sys.stderr)
+        for line in failures(out, began): print(f"failed: {line}", file=sys.stderr)
         print(f"error: the reproduction stopped; what was finished is kept in {out}, and the same command goes on from there", file=sys.stderr)
         return 1
     if (out/"report"/"index.html").exists(): print(f"report: {out/'report'/'index.html'}")
@@ -92,7 +100,7 @@ def _lock(folder:Path):
         except BlockingIOError: raise InputError(f"{folder}: another reproduction is writing there") from None
         yield
 
-# %% ../nbs/library/13_predict.ipynb #6126c924
+# %% ../nbs/library/13_predict.ipynb #41d6e318
 def parser() -> argparse.ArgumentParser:
     "All subcommands and their options."
     p = argparse.ArgumentParser(prog="hiermovie", description="Hierarchical self-supervised representation learning for movies.")
@@ -116,4 +124,5 @@ def main(argv=None) -> int:
     args = parser().parse_args(argv)
     try: return args.run(args)
     except InputError as e: print(f"error: {e}", file=sys.stderr); return 2
+    except OSError as e: print(f"error: {e.filename or ''}: {e.strerror or e}", file=sys.stderr); return 2
     except KeyboardInterrupt: print("interrupted; what was finished is kept", file=sys.stderr); return 130

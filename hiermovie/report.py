@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['NAMES', 'PAPER', 'PAPER_LVU', 'COLOURS', 'read_run', 'gather', 'runs_of', 'vidsitu_table', 'lvu_table', 'lvu_ranks',
-           'wide_table', 'caption', 'write_tables', 'markdown_table', 'show_bars', 'show_lvu', 'show_two_levels',
-           'html_table', 'figure', 'write_page', 'losses', 'costs']
+           'rank_rows', 'wide_table', 'caption', 'write_tables', 'markdown_table', 'show_bars', 'show_lvu',
+           'show_two_levels', 'html_table', 'figure', 'write_page', 'losses', 'costs']
 
-# %% ../nbs/library/12_report.ipynb #be633c03
+# %% ../nbs/library/12_report.ipynb #d0a1bf1c
 import base64, html
 from pathlib import Path
 
@@ -17,9 +17,9 @@ import pandas as pd
 import seaborn as sns
 from jinja2 import Template
 
-from .core import InputError, atomic, need_folder, read_json, read_table
+from .core import InputError, atomic, read_json, write_table
 from .lvu import LVU_CLASSES, LVU_REGRESSION, LVU_TASKS
-from .metrics import PAPER_NAMES, paper_table, ranks
+from .metrics import PAPER_NAMES, paper_table, ranks, wilson
 
 # %% ../nbs/library/12_report.ipynb #db426d83
 NAMES = dict(supervised="Supervised", cvrl="Contrastive (CVRL)", modist="Contrastive (MoDist)", none="None", scratch="From scratch", pretrained="Mask prediction")
@@ -36,7 +36,7 @@ PAPER_LVU = {  # (instance model, scene model): poster's (Top1 rank, mean rank);
     ("Object Transformer", "None"): ((1, 3.2), None), ("Contrastive (CVRL)", "None"): ((0, 3.9), None), ("None", "Supervised"): ((2, 4.4), ("supervised", "none")),
     ("None", "Ours"): ((3, 2.9), ("cvrl", "pretrained")), ("Object Transformer ++", "Ours"): ((4, 2.3), None)}
 
-# %% ../nbs/library/12_report.ipynb #479ff7d9
+# %% ../nbs/library/12_report.ipynb #7800d13c
 def read_run(folder) -> dict:
     "A finished run: name, params, metrics, provenance."
     folder = Path(folder)
@@ -56,9 +56,14 @@ def gather(folders:list) -> dict: # name -> run, with `backbone` and `contextual
 
 def runs_of(runs:dict, task:str) -> dict: # (backbone, contextualizer) -> run
     "The runs of one task by what they are."
-    return {(r["backbone"], r["contextualizer"]): r for r in runs.values() if r["metrics"].get("task") == task}
+    found = {}
+    for r in (r for r in runs.values() if r["metrics"].get("task") == task):
+        what = (r["backbone"], r["contextualizer"])
+        if what in found: raise InputError(f"runs {found[what]['name']} and {r['name']} are both {task} with backbone {what[0]}, contextualizer {what[1]}; a table has one row for that")
+        found[what] = r
+    return found
 
-# %% ../nbs/library/12_report.ipynb #7c6db618
+# %% ../nbs/library/12_report.ipynb #d1d19e4b
 def _entry(values, **more): return dict(more, status="run", mean=float(np.mean(values)), sd=float(np.std(values, ddof=1)) if len(values) > 1 else float("nan"), seeds=len(values))
 
 def vidsitu_table(runs:dict, task:str) -> pd.DataFrame:
@@ -69,16 +74,16 @@ def vidsitu_table(runs:dict, task:str) -> pd.DataFrame:
         for metric in PAPER_NAMES[task]:
             row = dict(backbone=NAMES[b], contextualizer=NAMES[c], metric=metric, paper=paper.get(metric))
             if r is None: out.append(dict(row, status="not run")); continue
-            out.append(_entry([paper_table(task, s)[metric] for s in r["metrics"]["scores"]], **row, n=r["metrics"]["n"]))
+            out.append(_entry([paper_table(task, s)[metric] for s in r["metrics"]["scores"]], **row, n=r["metrics"]["n"], of=r["metrics"]["of"]))
     if mine:
         first = next(iter(mine.values()))["metrics"]
         for kind, s in first["baselines"].items():
             out += [dict(backbone=f"({kind})", contextualizer="-", metric=m, status="baseline", mean=v, n=first["n"]) for m, v in paper_table(task, s).items()]
-    return pd.DataFrame(out).reindex(columns=["backbone", "contextualizer", "metric", "status", "mean", "sd", "seeds", "n", "paper"])
+    return pd.DataFrame(out).reindex(columns=["backbone", "contextualizer", "metric", "status", "mean", "sd", "seeds", "n", "of", "paper"])
 
-# %% ../nbs/library/12_report.ipynb #c04660a0
+# %% ../nbs/library/12_report.ipynb #d8919722
 def lvu_table(runs:dict) -> pd.DataFrame:
-    "One entry per row and LVU task: accuracy in percent or mean squared error."
+    "One entry per row and LVU task: accuracy in percent with Wilson's 95% interval (of the mean over seeds), or mean squared error."
     mine, out = runs_of(runs, "lvu"), []
     for (instance, scene), (_, what) in PAPER_LVU.items():
         r = mine.get(what) if what else None
@@ -86,13 +91,15 @@ def lvu_table(runs:dict) -> pd.DataFrame:
             row = dict(instance=instance, scene=scene, task=task, metric="MSE" if task in LVU_REGRESSION else "accuracy")
             if r is None: out.append(dict(row, status="not run")); continue
             ms = r["metrics"]["scores"][task]
-            out.append(_entry([m["mse"] if task in LVU_REGRESSION else 100 * m["accuracy"] for m in ms], **row, n=ms[0]["n"]))
+            e = _entry([m["mse"] if task in LVU_REGRESSION else 100 * m["accuracy"] for m in ms], **row, n=ms[0]["n"], of=ms[0]["of"])
+            low, high = (np.nan, np.nan) if task in LVU_REGRESSION else wilson(round(e["mean"] / 100 * e["n"]), e["n"])
+            out.append(e | dict(low=100 * low, high=100 * high))
     if mine:
         for task, ms in next(iter(mine.values()))["metrics"]["scores"].items():
             reg = task in LVU_REGRESSION
             out.append(dict(instance="(mean of training)" if reg else "(majority class)", scene="-", task=task, metric="MSE" if reg else "accuracy", status="baseline", mean=ms[0]["baseline"] * (1 if reg else 100), n=ms[0]["n"]))
             if not reg: out.append(dict(instance="(chance)", scene="-", task=task, metric="accuracy", status="baseline", mean=100 * ms[0]["chance"], n=ms[0]["n"]))
-    return pd.DataFrame(out).reindex(columns=["instance", "scene", "task", "metric", "status", "mean", "sd", "seeds", "n"])
+    return pd.DataFrame(out).reindex(columns=["instance", "scene", "task", "metric", "status", "mean", "sd", "low", "high", "seeds", "n", "of"])
 
 def lvu_ranks(table:pd.DataFrame) -> pd.DataFrame: # instance, scene, Top1 rank, mean rank, and the paper's
     "Ranks over the rows that ran, as METRICS section 8 reads them; empty for rows that did not."
@@ -104,7 +111,14 @@ def lvu_ranks(table:pd.DataFrame) -> pd.DataFrame: # instance, scene, Top1 rank,
         out.loc[wide.index, "top1"], out.loc[wide.index, "mean"] = (r == 1).sum(1), r.mean(1)
     return out.reindex(columns=["top1", "mean", "paper_top1", "paper_mean"]).reset_index()
 
-# %% ../nbs/library/12_report.ipynb #08f613e3
+# %% ../nbs/library/12_report.ipynb #3de4be8f
+def rank_rows(table:pd.DataFrame) -> pd.DataFrame:
+    "The ranks as entries, with the paper's values, for the CSV file."
+    out = [dict(instance=r.instance, scene=r.scene, metric=name, status="not run" if pd.isna(ours) else "run", mean=ours, paper=paper)
+           for r in lvu_ranks(table).itertuples() for name, ours, paper in (("Top1 rank", r.top1, r.paper_top1), ("mean rank", r.mean, r.paper_mean))]
+    return pd.DataFrame(out)
+
+# %% ../nbs/library/12_report.ipynb #efba032c
 def _cell(e, digits=1):
     if e.status == "not run": text = "not run"
     else: text = f"{e['mean']:.{digits}f}" + (f" ± {e.sd:.{digits}f}" if pd.notna(e.get("sd")) else "")
@@ -129,15 +143,15 @@ def caption(table:pd.DataFrame) -> str:
     ran = table[table.status == "run"]
     if ran.empty: return "Nothing ran for this table."
     span = lambda x: f"{int(x.min())}" if x.min() == x.max() else f"{int(x.min())} to {int(x.max())}"
-    return f"Mean ± standard deviation over {span(ran.seeds)} seeds; {span(ran.n)} {'test videos' if 'instance' in table else 'validation segments'}; in brackets the paper's value, on the real data."
+    partial = f" (PARTIAL: of {span(ran.of)}, the others have no features)" if (ran.n < ran.of).any() else ""
+    return f"Mean ± standard deviation over {span(ran.seeds)} seeds; {span(ran.n)} {'test videos' if 'instance' in table else 'validation segments'}{partial}; in brackets the paper's value, on the real data."
 
-# %% ../nbs/library/12_report.ipynb #517c6daa
+# %% ../nbs/library/12_report.ipynb #d27e3c3c
 def write_tables(folder, runs:dict) -> dict: # name -> entries
     "The poster's four tables, each as CSV (one entry per line) and Markdown."
-    from hiermovie.core import write_table
     tables = {t: vidsitu_table(runs, t) for t in ("roles", "relations", "verbs")} | {"lvu": lvu_table(runs)}
     for name, t in tables.items():
-        write_table(Path(folder)/f"table_{name}.csv", t)
+        write_table(Path(folder)/f"table_{name}.csv", pd.concat([t, rank_rows(t)]) if name == "lvu" else t)
         with atomic(Path(folder)/f"table_{name}.md") as p: p.write_text(markdown_table(wide_table(t)) + f"\n\n{caption(t)}\n", encoding="utf-8")
     return tables
 

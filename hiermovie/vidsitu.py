@@ -8,8 +8,8 @@ __all__ = ['RELATIONS', 'PAIRS', 'relation_loss', 'Segments', 'read_segments', '
            'relation_targets', 'RelationModel', 'predict_relations', 'RoleVocabulary', 'RoleModel', 'role_tokens',
            'role_loss', 'generate', 'predict_roles', 'baseline', 'score']
 
-# %% ../nbs/library/10_vidsitu.ipynb #dec69289
-import json, pickle
+# %% ../nbs/library/10_vidsitu.ipynb #50da204d
+import pickle
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from .core import InputError, atomic, read_json, rng, write_json
 from .features import read_store
 from .metrics import EVENTS, evaluate, short_role
 
-# %% ../nbs/library/10_vidsitu.ipynb #a35a3579
+# %% ../nbs/library/10_vidsitu.ipynb #40260d00
 RELATIONS = ("Causes", "Reaction To", "Enables", "NoRel")
 
 @dataclass
@@ -34,7 +34,7 @@ class Segments:
 
     def select(self, names) -> "Segments":
         "Only the segments in `names`, in the same order."
-        keep = [i for i, s in enumerate(self.ids) if s in set(names)]
+        names = set(names); keep = [i for i, s in enumerate(self.ids) if s in names]
         return Segments(*([x[i] for i in keep] for x in (self.ids, self.vinfo, self.annotations)))
 
 def _check_annotation(a, where):
@@ -43,7 +43,8 @@ def _check_annotation(a, where):
         for field in ("VerbID", "Args", "Arg_List", "vid_seg_int"):
             if field not in a[ev]: raise InputError(f"{where}, {ev}: no field {field}")
         if ev != "Ev3" and a[ev].get("EvRel") not in (*RELATIONS, "Null"): raise InputError(f"{where}, {ev}: EvRel is {a[ev].get('EvRel')!r}, expected one of {', '.join(RELATIONS)}")
-        for name in a[ev]["Args"]: short_role(name)
+        try: [short_role(name) for name in a[ev]["Args"]]
+        except InputError as e: raise InputError(f"{where}, {ev}: {e}") from None
 
 def read_segments(root, split:str # train or valid
                  ) -> Segments:
@@ -88,16 +89,18 @@ class Trunk(nn.Module):
         c = self.contextualizer(features, pad_mask)
         return self.drop(torch.cat([x, c], -1) if self.both else c)
 
-# %% ../nbs/library/10_vidsitu.ipynb #545e4440
+# %% ../nbs/library/10_vidsitu.ipynb #82b71e3d
 def build_trunk(features, kind:str, # none, scratch or pretrained
                 checkpoint=None, # of the pretrained contextualizer
                 arch:dict|None=None, # ContextualizerConfig of a fresh one, without dim
-                both:bool=True, dropout:float=0.) -> Trunk:
+                both:bool=True, dropout:float=0.,
+                backbone:str|None=None # maker of the features, to be compared with the checkpoint's
+               ) -> Trunk:
     "The trunk of a head, by the word that the profiles use."
     D = features.shape[-1]
     if kind == "none": return Trunk(features, dropout=dropout)
     if kind == "scratch": c = Contextualizer(ContextualizerConfig(D, **(arch or {}))).standardize(features.flatten(0, -2))
-    elif kind == "pretrained": c = load_contextualizer(checkpoint, D)
+    elif kind == "pretrained": c = load_contextualizer(checkpoint, D, backbone)
     else: raise InputError(f"contextualizer {kind!r}: must be none, scratch or pretrained")
     return Trunk(features, c, both, dropout)
 
@@ -259,7 +262,7 @@ def predict_roles(model:RoleModel, features, segments:Segments, vocabulary:RoleV
         for i in range(len(said) // 5): out.append(dict(ann_idx=k + i, vb_output={ev: {"vb_id": verb[k + i][e], **vocabulary.decode(said[5 * i + e])} for e, ev in enumerate(EVENTS)}))
     return out
 
-# %% ../nbs/library/10_vidsitu.ipynb #6cb9aa9e
+# %% ../nbs/library/10_vidsitu.ipynb #b60c5a1b
 def _phrases(train): # (verb, short role) -> phrases of the training annotations
     phrases = {}
     for anns in train.annotations:
@@ -271,7 +274,9 @@ def _baseline_roles(train, segments, choose):
     phrases, every = _phrases(train), Counter()
     for (_, role), c in phrases.items(): every.update({(role, t): n for t, n in c.items()})
     default = {role: Counter({t: n for (r, t), n in every.items() if r == role}) for role, _ in every}
-    answer = lambda e: {short_role(n): choose(phrases.get((e["VerbID"], short_role(n))) or default.get(short_role(n), Counter([""]))) for n in e["Args"]}
+    def answer(e): # roles that training shows with this verb; for an unseen verb, who and where
+        known = {r: c for (v, r), c in phrases.items() if v == e["VerbID"]} or {r: default[r] for r in ("Arg0", "AScn") if r in default}
+        return {r: choose(c) for r, c in known.items()}
     return [dict(ann_idx=k, vb_output={ev: {"vb_id": anns[0][ev]["VerbID"], **answer(anns[0][ev])} for ev in EVENTS}) for k, anns in enumerate(segments.annotations)]
 
 def baseline(task:str, kind:str, # majority or random
@@ -282,7 +287,8 @@ def baseline(task:str, kind:str, # majority or random
     if task == "verbs":
         v = verb_vocabulary(train); five = lambda: v[:5] if kind == "majority" else [v[i] for i in r.permutation(len(v))[:5]]
         return [dict(ann_idx=k, pred_vbs_ev=[five() for _ in EVENTS]) for k in range(n)]
-    top = RELATIONS[relation_targets(train).flatten().clamp(min=0).bincount().argmax()]
+    labels = relation_targets(train)
+    top = RELATIONS[labels[labels >= 0].bincount(minlength=len(RELATIONS)).argmax()]
     one = lambda: top if kind == "majority" else str(r.choice(RELATIONS))
     return [dict(ann_idx=k, pred_evrels_ev=[[one()] * 3 for _ in range(4)]) for k in range(n)]
 

@@ -48,8 +48,8 @@ def test_a_notebook_imports_lower_numbers_only(notebook):
     assert all(number[u] < int(notebook.stem[:2]) for u in used), used
 
 
-def test_no_undefined_or_redefined_names_in_the_package():
-    code, out, _ = run("ruff", "check", "--select", "F821,F811,F822,E9,F632", "hiermovie")
+def test_no_undefined_redefined_or_unused_names_in_the_package():
+    code, out, _ = run("ruff", "check", "--select", "F401,F821,F811,F822,E9,F632", "hiermovie")
     assert code == 0, out
 
 

@@ -1,4 +1,4 @@
-"""Does it learn at all? The backbone overfits 16 clips, the contextualizer 16 sequences; shuffled labels are not learnt in truth."""
+"""Does it learn at all? The backbone overfits 16 clips, the contextualizer 16 sequences; noise is not predicted."""
 import numpy as np
 import torch
 import torch.nn.functional as F
