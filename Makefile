@@ -37,7 +37,7 @@ test: setup
 	$(BIN)/python -m pytest
 
 lab: setup
-	$(BIN)/jupyter lab --notebook-dir=nbs
+	$(BIN)/jupyter lab --notebook-dir=nbs $(if $(filter 0,$(shell id -u)),--allow-root)
 
 clean:
 	rm -rf .snakemake .pytest_cache .ruff_cache build *.egg-info .setup.want

@@ -53,7 +53,7 @@ def _evaluate_lvu(args):
     if not isinstance(said, dict) or not all(map(numbers, said.values())): raise InputError(f"{args.predictions}: expected video ids with a list of scores each")
     return lvu_metrics(args.lvu_task, said, read_lvu(args.lvu_root, args.lvu_task, args.split), read_lvu(args.lvu_root, args.lvu_task, "train"))
 
-# %% ../nbs/library/13_predict.ipynb #7d04b8e0
+# %% ../nbs/library/13_predict.ipynb #033385f5
 def failures(out:Path, since:float # time.time() of the start
             ) -> list: # one line per failed run
     "Why runs failed: the error that the executed notebook has stored, else the last line of the log."
@@ -72,7 +72,8 @@ def run_reproduce(args) -> int:
     profile = Path(args.profile) if args.profile.endswith(".yaml") else Path("runs/profiles")/f"{args.profile}.yaml"
     if not Path("runs/Snakefile").exists(): raise InputError("runs/Snakefile: not here; start `hiermovie reproduce` in the root of the repository")
     if not profile.exists(): raise InputError(f"profile {args.profile!r}: no such profile; there are {', '.join(sorted(p.stem for p in Path('runs/profiles').glob('*.yaml')))}")
-    unknown = [t for t in args.targets if t not in read_profile(profile, "nbs/stages")]
+    runs = read_profile(profile, "nbs/stages")
+    unknown = [t for t in args.targets if t not in runs]
     if unknown: raise InputError(f"profile {args.profile}: no run called {unknown[0]}")
     out = Path(args.out or Path("runs")/profile.stem).resolve()
     tools = Path(sys.executable).parent

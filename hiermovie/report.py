@@ -160,19 +160,19 @@ def markdown_table(table:pd.DataFrame) -> str:
     line = lambda cells: "| " + " | ".join(map(str, cells)) + " |"
     return "\n".join([line(table.columns), line(["---"] * len(table.columns)), *(line(r) for r in table.itertuples(index=False))])
 
-# %% ../nbs/library/12_report.ipynb #17625345
+# %% ../nbs/library/12_report.ipynb #dd524f62
 COLOURS = sns.color_palette("colorblind")
 
 def show_bars(table:pd.DataFrame, title:str):
     "Rows of a VidSitu table as bars."
     metrics, ran = list(dict.fromkeys(table.metric)), table[table.status == "run"]
     rows = list(dict.fromkeys(zip(ran.backbone, ran.contextualizer)))
-    fig, axes = plt.subplots(1, len(metrics), figsize=(1.75 * len(metrics) + .6, 3.1), squeeze=False)
+    fig, axes = plt.subplots(1, len(metrics), figsize=(max(5.4, 1.75 * len(metrics) + .6), 3.1), squeeze=False)
     for ax, m in zip(axes[0], metrics):
         for k, (b, c) in enumerate(rows):
             e = ran[(ran.backbone == b) & (ran.contextualizer == c) & (ran.metric == m)].iloc[0]
             ax.bar(k, e["mean"], yerr=None if pd.isna(e.sd) else e.sd, color=COLOURS[k], capsize=3, label=f"{b} / {c}")
-            ax.text(k, e["mean"] + (0 if pd.isna(e.sd) else e.sd), f"{e['mean']:.1f}", ha="center", va="bottom", fontsize=7)
+            ax.text(k, e["mean"] + (0 if pd.isna(e.sd) else e.sd), f"{e['mean']:.1f}", ha="center", va="bottom", fontsize=6.5)
         base = table[(table.backbone == "(majority)") & (table.metric == m)]
         if len(base): ax.axhline(base["mean"].iloc[0], color="black", ls=":", lw=1, label="majority answer")
         ax.set_title(m, fontsize=9); ax.set_xticks([]); ax.margins(y=.15); sns.despine(ax=ax)

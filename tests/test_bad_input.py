@@ -91,3 +91,7 @@ def test_a_chain_with_bad_data(tmp_path, world):
         coverage = pd.read_csv(tmp_path/f"runs/{name}/coverage.csv")
         skipped = coverage[coverage.status == "skipped"]
         assert len(coverage) == total and list(skipped.item) == [clips[0].name] and clips[0].name in skipped.why.iloc[0]
+
+
+def test_unknown_target():
+    one_line(*run("hiermovie", "reproduce", "--profile", "tiny", "verbs-of-another-world"), "no run called verbs-of-another-world")
