@@ -53,7 +53,7 @@ def _evaluate_lvu(args):
     if not isinstance(said, dict) or not all(map(numbers, said.values())): raise InputError(f"{args.predictions}: expected video ids with a list of scores each")
     return lvu_metrics(args.lvu_task, said, read_lvu(args.lvu_root, args.lvu_task, args.split), read_lvu(args.lvu_root, args.lvu_task, "train"))
 
-# %% ../nbs/library/13_predict.ipynb #033385f5
+# %% ../nbs/library/13_predict.ipynb #f9133db8
 def failures(out:Path, since:float # time.time() of the start
             ) -> list: # one line per failed run
     "Why runs failed: the error that the executed notebook has stored, else the last line of the log."
@@ -82,7 +82,7 @@ def run_reproduce(args) -> int:
     if args.data: shared.append(f"data={need_folder(args.data, 'data folder').resolve()}")
     began = time.time()
     print(f"running {profile}; logs and executed notebooks: {out/'notebooks'}", flush=True)
-    with _lock(out): code = subprocess.run([*shared, "--quiet", "rules", "host", "reason", "--keep-going", "--rerun-incomplete", "--nolock", *args.targets], env=env).returncode
+    with _lock(out) as lock: code = subprocess.run([*shared, "--quiet", "rules", "host", "reason", "--keep-going", "--rerun-incomplete", "--nolock", *args.targets], env=env, pass_fds=[lock]).returncode
     if code:
         for line in failures(out, began): print(f"failed: {line}", file=sys.stderr)
         print(f"error: the reproduction stopped; what was finished is kept in {out}, and the same command goes on from there", file=sys.stderr)
@@ -90,7 +90,7 @@ def run_reproduce(args) -> int:
     if (out/"report"/"index.html").exists(): print(f"report: {out/'report'/'index.html'}")
     return 0
 
-# %% ../nbs/library/13_predict.ipynb #afd17559
+# %% ../nbs/library/13_predict.ipynb #9ee82efe
 import contextlib, fcntl
 
 @contextlib.contextmanager
@@ -99,7 +99,7 @@ def _lock(folder:Path):
     with open(folder/".lock", "w") as f:
         try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError: raise InputError(f"{folder}: another reproduction is writing there") from None
-        yield
+        yield f.fileno()
 
 # %% ../nbs/library/13_predict.ipynb #41d6e318
 def parser() -> argparse.ArgumentParser:

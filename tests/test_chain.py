@@ -89,7 +89,11 @@ def test_tables_say_what_ran(chain):
         assert {"(majority)", "(random)"} <= set(t.backbone) and set(t[t.status == "run"].seeds) == {"2.0"}
         assert ("not run" in (chain/f"report/table_{name}.md").read_text()) == bool(rows)
     lvu = pd.read_csv(chain/"report/table_lvu.csv")
-    assert (lvu.status == "run").sum() == 18 and (lvu.status == "not run").sum() == 27
+    ranks = lvu.metric.isin(["Top1 rank", "mean rank"])
+    assert (lvu[~ranks].status == "run").sum() == 18 and (lvu[~ranks].status == "not run").sum() == 27
+    assert (lvu[ranks].status == "run").sum() == 4 and lvu[ranks].paper.notna().all() and lvu[lvu.status == "not run"]["mean"].isna().all()
+    accuracy = lvu[(lvu.metric == "accuracy") & (lvu.status == "run")]
+    assert ((accuracy.low <= accuracy["mean"] + 1e-9) & (accuracy["mean"] <= accuracy.high + 1e-9)).all()
 
 
 def test_the_page_is_self_contained(chain):
