@@ -145,7 +145,7 @@ def retrieval(model:MaskPrediction, features, pad_mask # sequences of at least 3
     hit = {k: (F.normalize(g, dim=1) @ keys.T).argmax(1).eq(rows).float().mean().item() for k, g in guess.items()}
     return {**hit, "chance": 1 / B}
 
-# %% ../nbs/library/07_maskpred.ipynb #c1004d6d
+# %% ../nbs/library/07_maskpred.ipynb #58dda903
 def show_mask(similarity:torch.Tensor, # (E, E): prediction of event i (hidden) against the target of event j
               event_mask:torch.Tensor, # bool (E,)
               frames=None # uint8 (E, H, W, 3)
@@ -162,5 +162,5 @@ def show_mask(similarity:torch.Tensor, # (E, E): prediction of event i (hidden) 
     top.set_xlim(-.5, E - .5); top.set_ylim(0, 1); top.set_yticks([]); top.set_xticks([]); top.set_title("what the contextualizer sees", fontsize=9)
     bottom.imshow(similarity[hidden], cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto"); bottom.set_yticks(range(len(hidden)), [f"prediction {e + 1}" for e in hidden], fontsize=8)
     for k, e in enumerate(hidden): bottom.add_patch(plt.Rectangle((e - .5, k - .5), 1, 1, fill=False, lw=2))
-    bottom.set_xticks(range(E), range(1, E + 1)); bottom.set_xlabel("true event (framed: the hidden one)", fontsize=8); fig.tight_layout()
+    bottom.set_xticks(range(E), range(1, E + 1)); bottom.set_xlabel("true event (framed: the hidden one); red: alike, blue: opposite", fontsize=8); fig.tight_layout()
     return fig
