@@ -5,11 +5,10 @@
 # %% auto #0
 __all__ = ['cosine_warmup', 'Batches', 'save_state', 'load_state', 'fit', 'show_log']
 
-# %% ../nbs/library/08_train.ipynb #0611ab77
+# %% ../nbs/library/08_train.ipynb #393f05dc
 import math
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
@@ -24,17 +23,17 @@ def cosine_warmup(step:int, total:int, warmup:float=.1 # share of the steps
     if step < w: return (step + 1) / w
     return .5 * (1 + math.cos(math.pi * (step - w) / max(1, total - w)))
 
-# %% ../nbs/library/08_train.ipynb #23c37c67
+# %% ../nbs/library/08_train.ipynb #8994070f
 class Batches:
     "`batches(epoch)` iterates over shuffled batches of a data set; the order depends on (seed, epoch) only."
-    def __init__(self, data, size:int, seed:int=0, workers:int=0, drop_last:bool=False, collate=None, shuffle:bool=True):
+    def __init__(self, data, size:int, seed:int=0, workers:int=0, drop_last:bool=False, collate=None):
         if len(data) == 0: raise InputError("no training examples")
-        self.data, self.size, self.seed, self.workers, self.collate, self.shuffle = data, size, seed, workers, collate, shuffle
+        self.data, self.size, self.seed, self.workers, self.collate = data, size, seed, workers, collate
         self.drop_last = drop_last and len(data) >= size
     def __len__(self): return len(self.data) // self.size if self.drop_last else -(-len(self.data) // self.size)
     def __call__(self, epoch:int):
         if hasattr(self.data, "epoch"): self.data.epoch = epoch
-        order = rng(self.seed, "order", epoch).permutation(len(self.data)) if self.shuffle else np.arange(len(self.data))
+        order = rng(self.seed, "order", epoch).permutation(len(self.data))
         chunks = [order[k * self.size:(k + 1) * self.size].tolist() for k in range(len(self))]
         return torch.utils.data.DataLoader(self.data, batch_sampler=chunks, num_workers=self.workers, collate_fn=self.collate)
 
@@ -73,10 +72,10 @@ def fit(model, loss_fn, # (model, batch) -> scalar
         if state: save_state(state, model, optimizer, epoch + 1, log)
     return pd.DataFrame(log, columns=["step", "epoch", "lr", "loss"])
 
-# %% ../nbs/library/08_train.ipynb #b34de704
+# %% ../nbs/library/08_train.ipynb #2d79ccfc
 def show_log(logs:dict, # name -> table with step and loss
-             smooth:int=10, chance:float|None=None, # a loss to compare with
-             log_scale:bool=False):
+             smooth:int=10, chance:float|None=None # a loss to compare with
+            ):
     "Loss curves, each a running mean over `smooth` steps."
     import matplotlib.pyplot as plt
     fig, ax = plt.subplots(figsize=(4.6, 2.8))
@@ -84,6 +83,5 @@ def show_log(logs:dict, # name -> table with step and loss
         line, = ax.plot(t.step, t.loss.rolling(smooth, min_periods=1).mean(), label=name)
         ax.plot(t.step, t.loss, alpha=.2, color=line.get_color(), lw=.7)
     if chance is not None: ax.axhline(chance, color="grey", ls=":", label="guessing")
-    if log_scale: ax.set_yscale("log")
     ax.set_xlabel("step"); ax.set_ylabel("loss"); ax.legend(fontsize=8); fig.tight_layout()
     return fig
