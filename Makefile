@@ -9,12 +9,13 @@ UV      := uv==0.13.9
 # stages and tests start several times faster from compiled bytecode
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup reproduce test lab clean export notebooks readme lock
+.PHONY: help setup reproduce test bench lab clean export notebooks readme lock
 
 help:
 	@echo "make reproduce PROFILE=tiny   data, pretraining, all tasks, tables, figures, one page (minutes)"
 	@echo "make reproduce                the same with PROFILE=mini"
 	@echo "make test                     all tests"
+	@echo "make bench                    what is claimed about speed, measured (CPU)"
 	@echo "make lab                      JupyterLab on the notebooks"
 	@echo "make clean                    remove runs and caches (keeps .venv; it is skipped while the lock is unchanged)"
 	@echo "for developers: make export (notebooks to package), notebooks (run them, keep outputs), readme, lock"
@@ -35,6 +36,11 @@ reproduce: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+# pycocoevalcap is only compared with, so it is not among the requirements (its wheel brings 100 MB of Java)
+bench: setup
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r tests/bench/requirements.lock
+	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/metrics.py
 
 lab: setup
 	$(BIN)/jupyter lab --notebook-dir=nbs $(if $(filter 0,$(shell id -u)),--allow-root)

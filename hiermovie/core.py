@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['InputError', 'need_file', 'need_folder', 'atomic', 'write_json', 'read_json', 'write_table', 'read_table',
-           'write_tensors', 'read_tensors', 'derive_seed', 'rng', 'seed_all', 'Coverage', 'stage_params', 'code_key',
-           'notebook_key', 'run_key', 'Run', 'start_run', 'data_root', 'git_commit', 'provenance',
+           'write_tensors', 'read_tensors', 'derive_seed', 'rng', 'seed_all', 'youtube_of', 'Coverage', 'stage_params',
+           'code_key', 'notebook_key', 'run_key', 'Run', 'start_run', 'data_root', 'git_commit', 'provenance',
            'notebook_parameters', 'module_files', 'read_profile']
 
-# %% ../nbs/library/00_core.ipynb #a970bd36
-import contextlib, hashlib, json, os, platform, random, resource, shutil, subprocess, sys, time
+# %% ../nbs/library/00_core.ipynb #482849d3
+import contextlib, hashlib, json, os, platform, random, re, resource, shutil, subprocess, sys, time
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -114,6 +114,12 @@ def seed_all(*keys) -> None:
     import torch
     seed = derive_seed(*keys)
     random.seed(seed); np.random.seed(seed % 2**32); torch.manual_seed(seed)
+
+# %% ../nbs/library/00_core.ipynb #4f7ac3b0
+def youtube_of(name:str) -> str:
+    "YouTube id of a video or of a VidSitu segment."
+    found = re.fullmatch(r"v_(.+)_seg_\d+_\d+", name)
+    return found[1] if found else name
 
 # %% ../nbs/library/00_core.ipynb #64253f4a
 @dataclass

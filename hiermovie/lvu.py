@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['LVU_CLASSES', 'LVU_REGRESSION', 'LVU_TASKS', 'read_lvu', 'windows', 'LvuModel', 'lvu_loss', 'VideoWindows',
-           'predict_lvu', 'lvu_metrics']
+           'aggregate', 'predict_lvu', 'read_lvu_predictions', 'LvuScorer', 'lvu_metrics', 'ranks', 'rank_table']
 
-# %% ../nbs/library/11_lvu.ipynb #d1458342
+# %% ../nbs/library/11_lvu.ipynb #92ebcc2f
 import csv
 from pathlib import Path
 
@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .core import InputError, read_table, rng
+from .core import InputError, read_json, read_table, rng
 from .features import pad_sequences
-from .metrics import wilson
+from .metrics import read_pickle, some_of
+from .uncertainty import wilson
 from .vidsitu import Trunk
 
 # %% ../nbs/library/11_lvu.ipynb #d1f16a53
@@ -61,7 +62,7 @@ def windows(n_events:int, window_s:float=60., step_s:float=1., event_s:float=2.)
     inside = [np.flatnonzero((middles >= s) & (middles < s + window_s)) for s in starts]
     return [(int(i[0]), int(i[-1]) + 1) for i in inside]
 
-# %% ../nbs/library/11_lvu.ipynb #f471292f
+# %% ../nbs/library/11_lvu.ipynb #402e6985
 class LvuModel(nn.Module):
     "Features (B, E, D) and pad mask to scores (B, K); K = 1 for regression."
     def __init__(self, trunk:Trunk, outputs:int):
@@ -92,6 +93,12 @@ class VideoWindows(torch.utils.data.Dataset):
         xs, ys = zip(*items); x, pad = pad_sequences(xs)
         return x, pad, torch.tensor(ys, dtype=torch.float32 if isinstance(ys[0], float) else torch.long)
 
+def aggregate(windows, # (W, K): softmax scores, or (W, 1): numbers
+              classes:bool) -> list: # K scores of the video
+    "The answers for all windows of a video as one: softmax scores are summed, numbers averaged."
+    y = np.asarray(windows, np.float64)
+    return (y.sum(0) if classes else y.mean(0)).tolist()
+
 @torch.no_grad()
 def predict_lvu(model:LvuModel, features:dict, # video id -> (E, D)
                 window_s:float=60., event_s:float=2., classes:bool=True, step_s:float=1.) -> dict: # video id -> list of K scores
@@ -101,20 +108,58 @@ def predict_lvu(model:LvuModel, features:dict, # video id -> (E, D)
         w = windows(len(x), window_s, step_s, event_s); seen = sorted(set(w))
         y = model(*pad_sequences([x[a:b] for a, b in seen]))
         y = y.softmax(1) if classes else y
-        y = y[[seen.index(k) for k in w]]           # equal windows are computed once and counted as often as they occur
-        out[v] = (y.sum(0) if classes else y.mean(0)).tolist()
+        out[v] = aggregate(y[[seen.index(k) for k in w]], classes)       # equal windows are computed once and counted as often as they occur
     return out
 
-# %% ../nbs/library/11_lvu.ipynb #3b73b836
+# %% ../nbs/library/11_lvu.ipynb #7c7eaf88
+def read_lvu_predictions(path, task:str) -> dict: # video id -> list of K scores
+    "Predictions of one task from JSON or a pickle of plain data: video id to K scores, to a list of windows with K softmax scores each (they are put together by `aggregate`), or for a regression to a number. `InputError` names file and video."
+    said, classes, out = read_pickle(path) if Path(path).suffix in (".pkl", ".pickle") else read_json(path), task in LVU_CLASSES, {}
+    if not isinstance(said, dict): raise InputError(f"{path}: expected video ids with scores, found {type(said).__name__}")
+    for v, x in said.items():
+        try: x = np.atleast_1d(np.asarray(x, float))
+        except (TypeError, ValueError): raise InputError(f"{path}: video {v}: expected numbers, found {str(x)[:60]}") from None
+        if x.ndim == 2 and classes and (abs(x.sum(1) - 1) > 1e-3).any(): raise InputError(f"{path}: video {v}: the scores of a window must be softmax scores and sum to 1, found a sum of {x.sum(1)[abs(x.sum(1) - 1).argmax()]:.3f}")
+        out[v] = aggregate(x, classes) if x.ndim == 2 else x.tolist()
+    return out
+
+class LvuScorer:
+    "`accuracy` or `mse` over videos; `.ids` are the videos. METRICS section 8. `InputError` counts and names videos without prediction (unless `allow_missing`) or outside the split, and a wrong number of scores."
+    def __init__(self, task:str, predictions:dict, # video id -> list of K scores
+                 table:pd.DataFrame, allow_missing:bool=False, name:str="predictions"): # name: of the file, for messages
+        missing, outside = [v for v in table.video_id if v not in predictions], sorted(set(predictions) - set(table.video_id))
+        if outside: raise InputError(f"{name}: {task}: predictions for videos outside the split: {some_of(outside)}")
+        if missing and (not allow_missing or len(missing) == len(table)): raise InputError(f"{name}: {task}: {len(missing)} of {len(table)} videos have no prediction: {some_of(missing)}")
+        known, K = table[table.video_id.isin(list(predictions))], LVU_CLASSES.get(task, 1)
+        for v in known.video_id:
+            if len(predictions[v]) != K or not np.isfinite(predictions[v]).all(): raise InputError(f"{name}: {task}, video {v}: expected {K} finite number{'s' * (K > 1)}, found {str(predictions[v])[:80]}")
+        y, p = known.target.to_numpy(), np.array([predictions[v] for v in known.video_id])
+        self.ids, self.missing, self.name = list(known.video_id), missing, "accuracy" if task in LVU_CLASSES else "mse"
+        self.value = (p.argmax(1) == y).astype(float) if task in LVU_CLASSES else (p[:, 0] - y) ** 2
+    def __call__(self, weights=None) -> dict: return {self.name: float(np.average(self.value, weights=weights))}
+
 def lvu_metrics(task:str, predictions:dict, # video id -> scores (list of K)
-                table:pd.DataFrame, train:pd.DataFrame) -> dict:
-    "Accuracy with Wilson's interval, or mean squared error, per video; beside them the majority class (or the training mean) and n."
-    known = table[table.video_id.isin(list(predictions))]
-    if known.empty: raise InputError(f"{task}: predictions for none of the {len(table)} videos")
-    out = dict(n=len(known), of=len(table))
-    if task in LVU_REGRESSION:
-        y, p = known.target.to_numpy(), np.array([predictions[v][0] for v in known.video_id])
-        return out | dict(mse=float(np.mean((p - y) ** 2)), baseline=float(np.mean((train.target.mean() - y) ** 2)))
-    hit = [int(np.argmax(predictions[v])) == t for v, t in zip(known.video_id, known.target)]
-    majority = train.target.mode().min()
-    return out | dict(accuracy=float(np.mean(hit)), interval=list(wilson(sum(hit), len(hit))), baseline=float((known.target == majority).mean()), chance=1 / LVU_CLASSES[task])
+                table:pd.DataFrame, train:pd.DataFrame, allow_missing:bool=False, name:str="predictions") -> dict:
+    "`accuracy` with Wilson's `interval` and `chance`, or `mse`; beside it `baseline` (majority class or mean of the training videos), `n` of `of` videos, `partial` and `missing`."
+    s = LvuScorer(task, predictions, table, allow_missing, name)
+    out = s() | dict(n=len(s.ids), of=len(table), partial=bool(s.missing), missing=s.missing)
+    y = table[table.video_id.isin(s.ids)].target
+    if task in LVU_REGRESSION: return out | dict(baseline=float(np.mean((train.target.mean() - y) ** 2)))
+    return out | dict(interval=list(wilson(int(s.value.sum()), len(s.ids))), baseline=float((y == train.target.mode().min()).mean()), chance=1 / LVU_CLASSES[task])
+
+# %% ../nbs/library/11_lvu.ipynb #cc8ca917
+def ranks(scores, # (models, tasks)
+          higher_is_better:list # per task
+         ) -> np.ndarray: # (models, tasks), 1 = best
+    "Rank of each model in each task; ties share the average rank."
+    from scipy.stats import rankdata
+    return np.stack([rankdata(-s if up else s, method="average") for s, up in zip(np.asarray(scores, float).T, higher_is_better)], 1)
+
+def rank_table(scores:pd.DataFrame # models x tasks: accuracies, and errors for the regressions
+              ) -> pd.DataFrame: # models x (tasks, Top1 rank, mean rank)
+    "Ranks over a set of models; a shared first place counts as first. `InputError` when a model lacks a task."
+    if scores.isna().any(axis=None): raise InputError(f"ranks: no score of {scores.index[scores.isna().any(axis=1)][0]} for {scores.columns[scores.isna().any()][0]}")
+    up = [t not in LVU_REGRESSION for t in scores.columns]
+    out = pd.DataFrame(ranks(scores, up), scores.index, scores.columns)
+    first = pd.DataFrame({t: scores[t] == (scores[t].max() if u else scores[t].min()) for t, u in zip(scores.columns, up)})
+    return out.assign(**{"Top1 rank": first.sum(axis=1), "mean rank": out.mean(axis=1)})

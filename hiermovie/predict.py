@@ -5,13 +5,11 @@
 # %% auto #0
 __all__ = ['run_features', 'run_evaluate', 'failures', 'run_reproduce', 'parser', 'main']
 
-# %% ../nbs/library/13_predict.ipynb #84749d84
+# %% ../nbs/library/13_predict.ipynb #a1b6f285
 import argparse, json, os, subprocess, sys, time
 from pathlib import Path
 
-import nbformat
-
-from .core import InputError, need_folder, read_json, read_profile, write_json
+from .core import InputError, need_folder, read_profile, write_json
 
 # %% ../nbs/library/13_predict.ipynb #ca477a0c
 def run_features(args) -> int:
@@ -31,32 +29,25 @@ def run_features(args) -> int:
     write_table(Path(args.out)/"coverage.csv", coverage.table())
     return 2 if "skipped" in set(coverage.table().status) else 0
 
-# %% ../nbs/library/13_predict.ipynb #22cb04ad
+# %% ../nbs/library/13_predict.ipynb #67b606e4
 def run_evaluate(args) -> int:
     "`hiermovie evaluate {verbs,roles,relations} ...` and `hiermovie evaluate lvu ...`"
-    if args.task == "lvu": scores = _evaluate_lvu(args)
-    else:
-        from hiermovie.metrics import evaluate, paper_table, read_predictions
-        for name in ("split_file", "vinfo", "annotations"):
-            if not getattr(args, name): raise InputError(f"evaluate {args.task}: --{name.replace('_', '-')} is missing")
-        scores = evaluate(args.task, read_predictions(args.predictions), *(read_json(p) for p in (args.split_file, args.vinfo, args.annotations)))
-        for name, value in paper_table(args.task, scores).items(): print(f"{name:12}{value:8.2f}")
+    from hiermovie.evaluate import LvuFiles, VidSituFiles, evaluate_files, show_scores
+    wanted = dict(lvu_task="--task", lvu_root="--lvu-root") if args.task == "lvu" else dict(split_file="--split-file", vinfo="--vinfo", annotations="--annotations")
+    for name, option in wanted.items():
+        if not getattr(args, name): raise InputError(f"evaluate {args.task}: {option} is missing")
+    files = LvuFiles(args.lvu_task, args.lvu_root, args.split, args.allow_missing) if args.task == "lvu" else VidSituFiles(args.task, args.split_file, args.vinfo, args.annotations, args.allow_missing)
+    scores = evaluate_files(files, args.predictions, args.compare, args.bootstrap, args.seed, args.unit)
+    print(show_scores(files, scores))
     if args.out: write_json(args.out, scores)
     else: print(json.dumps(scores, indent=1, sort_keys=True))
     return 0
 
-def _evaluate_lvu(args):
-    from hiermovie.lvu import lvu_metrics, read_lvu
-    if not args.lvu_task or not args.lvu_root: raise InputError("evaluate lvu: --task and --lvu-root must be given")
-    said = read_json(args.predictions)
-    numbers = lambda v: isinstance(v, list) and v and all(isinstance(x, (int, float)) for x in v)
-    if not isinstance(said, dict) or not all(map(numbers, said.values())): raise InputError(f"{args.predictions}: expected video ids with a list of scores each")
-    return lvu_metrics(args.lvu_task, said, read_lvu(args.lvu_root, args.lvu_task, args.split), read_lvu(args.lvu_root, args.lvu_task, "train"))
-
-# %% ../nbs/library/13_predict.ipynb #f9133db8
+# %% ../nbs/library/13_predict.ipynb #102e9faf
 def failures(out:Path, since:float # time.time() of the start
             ) -> list: # one line per failed run
     "Why runs failed: the error that the executed notebook has stored, else the last line of the log."
+    import nbformat
     lines = []
     for log in sorted((Path(out)/"notebooks").glob("*.log")):
         if log.stat().st_mtime < since or (Path(out)/log.stem/"metrics.json").exists(): continue
@@ -101,7 +92,7 @@ def _lock(folder:Path):
         except BlockingIOError: raise InputError(f"{folder}: another reproduction is writing there") from None
         yield f.fileno()
 
-# %% ../nbs/library/13_predict.ipynb #41d6e318
+# %% ../nbs/library/13_predict.ipynb #51447473
 def parser() -> argparse.ArgumentParser:
     "All subcommands and their options."
     p = argparse.ArgumentParser(prog="hiermovie", description="Hierarchical self-supervised representation learning for movies.")
@@ -113,7 +104,10 @@ def parser() -> argparse.ArgumentParser:
     e.add_argument("task", choices=["verbs", "roles", "relations", "lvu"]); e.add_argument("--predictions", required=True, help="official pickle or its JSON twin; lvu: JSON of scores per video")
     for name, text in (("--split-file", "vseg_split_*_lb.json"), ("--vinfo", "vinfo_*_lb.json"), ("--annotations", "vsann_*_lb.json")): e.add_argument(name, help=f"VidSitu: {text}")
     e.add_argument("--task", dest="lvu_task", help="lvu: one of the nine tasks"); e.add_argument("--lvu-root", help="lvu: folder of the CSV files"); e.add_argument("--split", default="test", help="lvu: split")
-    e.add_argument("--out", help="write the scores as JSON")
+    e.add_argument("--allow-missing", action="store_true", help="score what has predictions, and mark every number as partial"); e.add_argument("--out", help="write the scores as JSON")
+    e.add_argument("--bootstrap", type=int, default=0, metavar="N", help="95%% intervals from N draws of the segments (LVU: videos)"); e.add_argument("--seed", type=int, default=0, help="of the draws")
+    e.add_argument("--unit", choices=["segments", "videos"], default="segments", help="VidSitu: what is drawn; videos: all segments of a video together")
+    e.add_argument("--compare", metavar="OTHER", help="a second prediction file: differences on the same draws (1000, unless --bootstrap says)")
     r = sub.add_parser("reproduce", help="run a profile: every stage, every table, the report page"); r.set_defaults(run=run_reproduce)
     r.add_argument("--profile", default="tiny", help="name of a profile, or a .yaml file"); r.add_argument("--cores", type=int, help="stages at a time; default: all cores")
     r.add_argument("--data", help="folder with the real data sets, instead of the profile's source")

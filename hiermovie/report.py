@@ -7,7 +7,7 @@ __all__ = ['NAMES', 'PAPER', 'PAPER_LVU', 'COLOURS', 'read_run', 'gather', 'runs
            'rank_rows', 'wide_table', 'caption', 'write_tables', 'markdown_table', 'show_bars', 'show_lvu',
            'show_two_levels', 'html_table', 'figure', 'write_page', 'losses', 'costs']
 
-# %% ../nbs/library/12_report.ipynb #d0a1bf1c
+# %% ../nbs/library/12_report.ipynb #c4da01f4
 import base64, html
 from pathlib import Path
 
@@ -18,8 +18,9 @@ import seaborn as sns
 from jinja2 import Template
 
 from .core import InputError, atomic, read_json, write_table
-from .lvu import LVU_CLASSES, LVU_REGRESSION, LVU_TASKS
-from .metrics import PAPER_NAMES, paper_table, ranks, wilson
+from .lvu import LVU_CLASSES, LVU_REGRESSION, LVU_TASKS, rank_table
+from .metrics import PAPER_NAMES, paper_table
+from .uncertainty import wilson
 
 # %% ../nbs/library/12_report.ipynb #db426d83
 NAMES = dict(supervised="Supervised", cvrl="Contrastive (CVRL)", modist="Contrastive (MoDist)", none="None", scratch="From scratch", pretrained="Mask prediction")
@@ -81,7 +82,7 @@ def vidsitu_table(runs:dict, task:str) -> pd.DataFrame:
             out += [dict(backbone=f"({kind})", contextualizer="-", metric=m, status="baseline", mean=v, n=first["n"]) for m, v in paper_table(task, s).items()]
     return pd.DataFrame(out).reindex(columns=["backbone", "contextualizer", "metric", "status", "mean", "sd", "seeds", "n", "of", "paper"])
 
-# %% ../nbs/library/12_report.ipynb #d8919722
+# %% ../nbs/library/12_report.ipynb #94f3b02f
 def lvu_table(runs:dict) -> pd.DataFrame:
     "One entry per row and LVU task: accuracy in percent with Wilson's 95% interval (of the mean over seeds), or mean squared error."
     mine, out = runs_of(runs, "lvu"), []
@@ -107,8 +108,8 @@ def lvu_ranks(table:pd.DataFrame) -> pd.DataFrame: # instance, scene, Top1 rank,
     wide = ran.pivot(index=["instance", "scene"], columns="task", values="mean")
     out = pd.DataFrame([dict(instance=i, scene=s, paper_top1=p[0], paper_mean=p[1]) for (i, s), (p, _) in PAPER_LVU.items()]).set_index(["instance", "scene"])
     if len(wide):
-        r = ranks(wide[list(LVU_TASKS)].to_numpy(), [t in LVU_CLASSES for t in LVU_TASKS])
-        out.loc[wide.index, "top1"], out.loc[wide.index, "mean"] = (r == 1).sum(1), r.mean(1)
+        r = rank_table(wide[list(LVU_TASKS)])
+        out.loc[wide.index, "top1"], out.loc[wide.index, "mean"] = r["Top1 rank"], r["mean rank"]
     return out.reindex(columns=["top1", "mean", "paper_top1", "paper_mean"]).reset_index()
 
 # %% ../nbs/library/12_report.ipynb #3de4be8f
@@ -118,10 +119,10 @@ def rank_rows(table:pd.DataFrame) -> pd.DataFrame:
            for r in lvu_ranks(table).itertuples() for name, ours, paper in (("Top1 rank", r.top1, r.paper_top1), ("mean rank", r.mean, r.paper_mean))]
     return pd.DataFrame(out)
 
-# %% ../nbs/library/12_report.ipynb #efba032c
+# %% ../nbs/library/12_report.ipynb #b666048e
 def _cell(e, digits=1):
     if e.status == "not run": text = "not run"
-    else: text = f"{e['mean']:.{digits}f}" + (f" ± {e.sd:.{digits}f}" if pd.notna(e.get("sd")) else "")
+    else: text = f"{e['mean']:.{digits}f}" + (f" ± {e.sd:.{digits}f}" if pd.notna(e.get("sd")) else "") + ("†" if pd.notna(e.get("of")) and e.n < e["of"] else "")
     return text + (f" [{e.paper:.1f}]" if pd.notna(e.get("paper")) else "")
 
 def wide_table(table:pd.DataFrame) -> pd.DataFrame:
@@ -143,7 +144,7 @@ def caption(table:pd.DataFrame) -> str:
     ran = table[table.status == "run"]
     if ran.empty: return "Nothing ran for this table."
     span = lambda x: f"{int(x.min())}" if x.min() == x.max() else f"{int(x.min())} to {int(x.max())}"
-    partial = f" (PARTIAL: of {span(ran.of)}, the others have no features)" if (ran.n < ran.of).any() else ""
+    partial = f" (†: PARTIAL, of {span(ran.of)}, the others have no features)" if (ran.n < ran.of).any() else ""
     return f"Mean ± standard deviation over {span(ran.seeds)} seeds; {span(ran.n)} {'test videos' if 'instance' in table else 'validation segments'}{partial}; in brackets the paper's value, on the real data."
 
 # %% ../nbs/library/12_report.ipynb #d27e3c3c

@@ -42,10 +42,10 @@ def test_readme_is_index(tmp_path):
 
 @pytest.mark.parametrize("notebook", LIBRARY, ids=name)
 def test_a_notebook_imports_lower_numbers_only(notebook):
-    number = {p.stem[3:]: int(p.stem[:2]) for p in LIBRARY}
+    number = {p.stem.split("_", 1)[1]: p.stem.split("_")[0] for p in LIBRARY}        # 08 < 08a < 08b < 09
     exported = "\n".join("".join(c["source"]) for c in cells(notebook) if "#| export" in "".join(c["source"]))
     used = [n.module.split(".")[1] for n in ast.walk(ast.parse(exported)) if isinstance(n, ast.ImportFrom) and (n.module or "").startswith("hiermovie.")]
-    assert all(number[u] < int(notebook.stem[:2]) for u in used), used
+    assert all(number[u] < notebook.stem.split("_")[0] for u in used), used
 
 
 def test_no_undefined_redefined_or_unused_names_in_the_package():
