@@ -95,3 +95,33 @@ def test_a_chain_with_bad_data(tmp_path, world):
 
 def test_unknown_target():
     one_line(*run("hiermovie", "reproduce", "--profile", "tiny", "verbs-of-another-world"), "no run called verbs-of-another-world")
+
+
+def test_a_missing_video_makes_every_number_partial(tmp_path, world):
+    """One validation video is gone: predictions keep the official numbering, scores are of three of four segments and say so, in files and in the report."""
+    import json
+    data, out = tmp_path/"data", tmp_path/"runs"
+    for corpus in ("kinetics", "vidsitu"): shutil.copytree(world/corpus, data/corpus)
+    ann = data/"vidsitu/vidsitu_annotations"
+    split = json.loads((ann/"split_files/vseg_split_valid_lb.json").read_text())
+    (data/f"vidsitu/videos/{split[0]}.mp4").unlink()
+    fast = dict(epochs=1, seeds=[0], data_run="data", features_run="features")
+    profile = {"runs": {"data": {"stage": "00_data", "source": str(data)},
+                        "backbone": {"stage": "10_pretrain_backbone", "data_run": "data", "objective": "supervised", "epochs": 1, "batch": 8, "depth": 18, "width": 16, "frames": 8, "size": 64},
+                        "features": {"stage": "20_extract_features", "data_run": "data", "backbone_run": "backbone", "corpora": ["vidsitu"]},
+                        "verbs": {"stage": "40_verbs"} | fast, "roles": {"stage": "41_roles"} | fast, "report": {"stage": "90_report", "reads_runs": "all"}}}
+    (tmp_path/"p.yaml").write_text(yaml.safe_dump(profile))
+    code, _, err = run("hiermovie", "reproduce", "--profile", tmp_path/"p.yaml", "--out", out)
+    assert code == 0, err
+    for task in ("verbs", "roles"):
+        m = json.loads((out/task/"metrics.json").read_text())
+        scores = m["scores"][0]
+        assert (m["n"], m["of"], scores["partial"], scores["missing"]) == (3, 4, True, split[:1])
+        assert [p["ann_idx"] for p in json.loads((out/task/"predictions_seed0.json").read_text())] == [1, 2, 3]
+        argv = ["evaluate", task, "--predictions", out/task/"predictions_seed0.pkl", "--split-file", ann/"split_files/vseg_split_valid_lb.json", "--vinfo", ann/"vinfo_files/vinfo_valid_lb.json", "--annotations", ann/"vseg_ann_files/vsann_valid_lb.json", "--out", tmp_path/"o.json"]
+        one_line(*run("hiermovie", *argv), "predictions_seed0.pkl: 1 of 4 segments have no prediction", split[0])
+        assert run("hiermovie", *argv, "--allow-missing")[0] == 0
+        again = json.loads((tmp_path/"o.json").read_text())
+        assert {k: v for k, v in scores.items() if k != "seed"} == {k: v for k, v in again.items() if k != "table"}
+        table = (out/f"report/table_{task}.md").read_text()
+        assert "†" in table and "PARTIAL, of 4" in table
