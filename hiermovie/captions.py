@@ -38,9 +38,12 @@ class NGrams:
         n = self.start[texts + 1] - self.start[texts]
         return np.repeat(np.arange(len(texts)), n), np.repeat(self.start[texts] - np.cumsum(n) + n, n) + np.arange(n.sum())
 
-# %% ../nbs/library/08a_captions.ipynb #1598487c
+# %% ../nbs/library/08a_captions.ipynb #cdb6987f
 class Captions:
-    "The n-grams of I items, each a hypothesis and R references (the same R for all), counted once. `InputError` when there is no item or the number of references varies."
+    """The n-grams of I items, each a hypothesis and R references (the same R for all), counted once.
+    h_words (I,), r_words (I, R): words; h_item, h_gram, h_size, h_count: entries of the hypotheses; r_row (item * R + reference), r_gram, ...: of the references;
+    k_item, k_gram: each n-gram that an item's references have, once; r_known: which of these a reference entry is; m_h, m_r: entries of hypothesis and reference that are the same n-gram of the same item.
+    `InputError` when there is no item or the number of references varies."""
     def __init__(self, hyps:list, refs:list):
         if not len(hyps) or len(hyps) != len(refs): raise InputError(f"captions: {len(hyps)} hypotheses and {len(refs)} lists of references")
         if len({len(r) for r in refs}) != 1 or not refs[0]: raise InputError("captions: every item must have the same number of references, at least one")
@@ -56,7 +59,7 @@ class Captions:
         at = np.searchsorted(h_key, r_key); hit = np.append(h_key, -1)[at] == r_key
         self.m_r, self.m_h = np.flatnonzero(hit), at[hit]                     # entries of references, and the equal ones of the hypothesis
 
-# %% ../nbs/library/08a_captions.ipynb #66989583
+# %% ../nbs/library/08a_captions.ipynb #4275920e
 def group_columns(c:Captions, groups:np.ndarray) -> tuple:
     "Columns of the weights of `cider_items`: one per (group, n-gram) of the references, then one per group for n-grams that its references lack. Gives the group of each column, and the column of each known pair, hypothesis entry and reference entry."
     G = max(1, c.grams.n_grams)
@@ -82,10 +85,12 @@ def cider_items(c:Captions, groups:np.ndarray|None=None, # (I,) group number of 
     return 10 * (sim * np.exp(-(c.h_words[:, None] - c.r_words) ** 2 / 72.)).mean(1)
 
 def cider(hyps:list, refs:list) -> np.ndarray: # (I,), 0..10
-    "CIDEr of each item of a list; the score of the list is the mean."
-    return cider_items(Captions(hyps, refs))
+    "CIDEr of each item of a list; the score of the list is the mean. `InputError` when no reference has a word (the official script raises too)."
+    c = Captions(hyps, refs)
+    if not len(c.k_gram): raise InputError("captions: no word in any reference, CIDEr is not defined")
+    return cider_items(c)
 
-# %% ../nbs/library/08a_captions.ipynb #65fc9626
+# %% ../nbs/library/08a_captions.ipynb #791618ba
 def lcs(a:list, b:list) -> int:
     "Length of the longest common subsequence of two lists of words."
     places, row, full = {}, (1 << len(a)) - 1, (1 << len(a)) - 1      # row: bit i is 0 where the table's row rises
@@ -96,7 +101,8 @@ def lcs(a:list, b:list) -> int:
     return len(a) - row.bit_count()
 
 def rouge_l(hyp:str, refs:list, beta:float=1.2) -> float: # 0..1
-    "ROUGE-L of one item, split at single blanks."
+    "ROUGE-L of one item, split at single blanks. `InputError` without a reference."
+    if not refs: raise InputError("rouge: an item without references")
     h, rs = hyp.split(" "), [r.split(" ") for r in refs]
     common = [lcs(h, r) for r in rs]
     P, R = max(common) / len(h), max(c / len(r) for c, r in zip(common, rs))
@@ -105,7 +111,7 @@ def rouge_l(hyp:str, refs:list, beta:float=1.2) -> float: # 0..1
 def rouge_items(hyps:list, refs:list) -> np.ndarray: # (I,)
     "ROUGE-L of each item of a list; items that are alike are computed once."
     alike = {}
-    for k, item in enumerate(zip(hyps, map(tuple, refs))): alike.setdefault(item, []).append(k)
+    for k, item in enumerate(zip(hyps, map(tuple, refs), strict=True)): alike.setdefault(item, []).append(k)
     out = np.zeros(len(hyps))
     for (h, rs), at in alike.items(): out[at] = rouge_l(h, rs)
     return out

@@ -51,7 +51,7 @@ def atomic(path:str|Path): # final name
     finally:
         tmp.unlink(missing_ok=True)
 
-# %% ../nbs/library/00_core.ipynb #a31f2786
+# %% ../nbs/library/00_core.ipynb #8de099d2
 def write_json(path:str|Path, value) -> None:
     "Write `value` as JSON (sorted keys, exact floats), atomically."
     with atomic(path) as p: p.write_text(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -60,7 +60,7 @@ def read_json(path:str|Path):
     "Read a JSON file; `InputError` names the file and the line when it is missing or broken."
     path = need_file(path)
     try: return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as e: raise InputError(f"{path}: not JSON: {e}") from None
+    except (ValueError, RecursionError) as e: raise InputError(f"{path}: not JSON: {e}") from None
 
 def write_table(path:str|Path, table:pd.DataFrame) -> None:
     "Write a table as CSV with a header, atomically."
@@ -75,6 +75,7 @@ def read_table(path:str|Path,
     path = need_file(path, "table")
     try: table = pd.read_csv(path, sep=sep, **kw)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e: raise InputError(f"{path}: not a table: {e}") from None
+    if not isinstance(table.index, pd.RangeIndex): raise InputError(f"{path}: rows have more fields than the header ({', '.join(map(str, table.columns))})")
     missing = [c for c in columns if c not in table.columns]
     if missing: raise InputError(f"{path}: no column {', '.join(missing)}; found {', '.join(map(str, table.columns))}")
     return table

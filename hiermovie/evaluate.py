@@ -12,13 +12,16 @@ from .core import InputError
 from .metrics import Rows, by_index, coverage, read_predictions, read_rows, score_rows, scorer, show_rows
 from .uncertainty import bootstrap, paired_bootstrap
 
-# %% ../nbs/library/11a_evaluate.ipynb #a76e38d0
+# %% ../nbs/library/11a_evaluate.ipynb #644d0b5b
 class VidSituFiles:
     "The truth of one VidSitu task (verbs, roles or relations), from the release's files."
     items = "segments"
-    def __init__(self, task:str, split_file:str|Path, vinfo:str|Path, annotations:str|Path, allow_missing:bool=False):
+    def __init__(self, task:str, split_file:str|Path, vinfo:str|Path|None, # for verbs
+                 annotations:str|Path|None, # for roles and relations
+                 allow_missing:bool=False):
         self.task, self.allow_missing = task, allow_missing
-        self.ids, self.vinfo, self.annotations = (read_rows(p) for p in (split_file, vinfo, annotations))
+        self.ids = read_rows(split_file)
+        self.vinfo, self.annotations = (read_rows(vinfo), None) if task == "verbs" else (None, read_rows(annotations))
     def read(self, path) -> dict: return by_index(read_predictions(path), self.ids, self.allow_missing)
     def scorer(self, said:dict, path):
         rows = Rows(said.values()); rows.name = str(path)
@@ -40,23 +43,27 @@ class LvuFiles:
         return self.lvu.lvu_metrics(self.task, said, self.table, self.train, self.allow_missing, str(path)) | coverage(list(said), self.ids)
     def rows(self, scores:dict, intervals:dict|None=None) -> list:
         key = "mse" if "mse" in scores else "accuracy"; times = 1 if key == "mse" else 100
-        low, high = (times * x for x in (intervals[key] if intervals else scores["interval"])) if intervals or "interval" in scores else (None, None)
-        beside = {"majority": "baseline", "chance": "chance"} if key == "accuracy" else {"mean": "baseline"}
-        row = lambda name, k, low=None, high=None: dict(name=name, key=k, value=times * scores[k], low=low, high=high, partial=scores["partial"])
-        return [row(key, key, low, high)] + [row(name, k) for name, k in beside.items()]
+        def row(name, k, span=(None, None), what=""): return dict(name=name, key=k, value=times * scores[k], low=span[0] and times * span[0], high=span[1] and times * span[1], what=what, partial=scores["partial"])
+        n = f"n = {scores['n']}"
+        first = [row(key, key, scores["interval"], f"Wilson, {n}")] if key == "accuracy" else [row(key, key, what=n)]
+        if intervals: first.append(row("", key, intervals[key], "bootstrap"))
+        return first + [row(name, k) for name, k in ({"majority": "baseline", "chance": "chance"} if key == "accuracy" else {"mean": "baseline"}).items()]
 
-# %% ../nbs/library/11a_evaluate.ipynb #1cdb0cc9
+# %% ../nbs/library/11a_evaluate.ipynb #5de8e55a
 def evaluate_files(files, # VidSituFiles or LvuFiles
                    predictions:str|Path, compare:str|Path|None=None, # a second prediction file
                    draws:int=0, # of the bootstrap; 0: none, or 1000 when there is something to compare
                    seed:int=0, unit:str="segments" # VidSitu: segments, or videos (all segments of a video together)
                   ) -> dict:
     "Official scores; `partial`, `scored`, `of`, `missing`; `bootstrap` with the intervals of all scores; `comparison` with the differences to the second file, on what both predict; `table`, the readable rows."
-    if draws < 0: raise InputError(f"bootstrap: {draws} draws, at least 1 expected")
-    if unit != "segments" and files.items == "videos": raise InputError("unit: for VidSitu only; LVU draws videos")
+    if not 0 <= draws <= 100_000: raise InputError(f"bootstrap: {draws} draws, expected 1 to 100000, or 0 for none")
+    if unit not in ("segments", "videos"): raise InputError(f"unit {unit!r}: must be segments or videos")
+    if unit == "videos" and files.items == "videos": raise InputError("unit: for VidSitu only; LVU draws videos anyway")
+    other = files.read(compare) if compare else None
     said = files.read(predictions); scores, how = files.scores(said, predictions), dict(n=draws or 1000, seed=seed, unit=unit)
-    if draws: scores["bootstrap"] = how | dict(level=.95, intervals=bootstrap(files.scorer(said, predictions), **how))
-    if compare: scores["comparison"] = how | dict(other=str(compare)) | _compare(files, said, predictions, files.read(compare), compare, how)
+    told = how | dict(unit=files.items if files.items == "videos" else unit, level=.95)
+    if draws: scores["bootstrap"] = told | dict(intervals=bootstrap(files.scorer(said, predictions), **how))
+    if compare: scores["comparison"] = told | dict(other=str(compare)) | _compare(files, said, predictions, other, compare, how)
     scores["table"] = files.rows(scores, scores["bootstrap"]["intervals"] if draws else None)
     return scores
 
@@ -69,9 +76,14 @@ def _compare(files, said, path, other, other_path, how):
 def show_scores(files, scores:dict) -> str:
     "The readable part as text."
     lines = [f"PARTIAL: {scores['scored']} of {scores['of']} {files.items} have predictions"] if scores["partial"] else []
-    lines.append(show_rows(scores["table"])); c = scores.get("comparison")
-    if c: lines.append(f"minus {c['other']}" + (f" (PARTIAL: on {c['scored']} of {scores['of']} {files.items})" if c["partial"] else ""))
-    for row in scores["table"] if c else []:
+    lines += [show_rows(scores["table"])] + ([f"note: {scores['note']}"] if "note" in scores else [])
+    c = scores.get("comparison")
+    return "\n".join(lines + (_differences(files, scores["table"], c, scores["of"]) if c else []))
+
+def _differences(files, table, c, of):
+    lines = [f"minus {c['other']}" + (f" (PARTIAL: on {c['scored']} of {of} {files.items})" if c["partial"] else "")]
+    for row in table:
         d, times = c["differences"].get(row["key"]), 1 if row["key"] == "mse" else 100
-        if d: lines.append(f"{row['name']:12}{times * d['difference']:+8.2f}  [{times * d['low']:+.2f}, {times * d['high']:+.2f}]  larger in {100 * d['better']:.0f}% of the draws" + ("  partial" if c["partial"] else ""))
-    return "\n".join(lines)
+        if not d or d["low"] is None or not row["name"]: continue
+        lines.append(f"{row['name']:12}{times * d['difference']:+8.2f}  [{times * d['low']:+.2f}, {times * d['high']:+.2f}]  larger in {100 * d['larger']:.0f}%, equal in {100 * d['equal']:.0f}% of the draws" + ("  partial" if c["partial"] else ""))
+    return lines

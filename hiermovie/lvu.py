@@ -6,8 +6,8 @@
 __all__ = ['LVU_CLASSES', 'LVU_REGRESSION', 'LVU_TASKS', 'read_lvu', 'windows', 'LvuModel', 'lvu_loss', 'VideoWindows',
            'aggregate', 'predict_lvu', 'read_lvu_predictions', 'LvuScorer', 'lvu_metrics', 'ranks', 'rank_table']
 
-# %% ../nbs/library/11_lvu.ipynb #92ebcc2f
-import csv
+# %% ../nbs/library/11_lvu.ipynb #6d5b9872
+import csv, reprlib
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +16,20 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .core import InputError, read_json, read_table, rng
+from .core import InputError, read_table, rng
 from .features import pad_sequences
-from .metrics import read_pickle, some_of
+from .metrics import read_plain, some_of
 from .uncertainty import wilson
 from .vidsitu import Trunk
 
-# %% ../nbs/library/11_lvu.ipynb #d1f16a53
+# %% ../nbs/library/11_lvu.ipynb #cd7af222
 LVU_CLASSES = dict(relationship=4, way_speaking=5, scene=6, director=10, genre=4, writer=10, year=9)
 LVU_REGRESSION = dict(like_ratio=9.138220535629456, view_count=11.76425435683139)   # what is taken off the target
 LVU_TASKS = (*LVU_CLASSES, *LVU_REGRESSION)
 
 def _numbers(table, column, path, low):
     values = pd.to_numeric(table[column], errors="coerce")
-    bad = values.isna() | (values < low)
+    bad = ~np.isfinite(values) | (values < low)
     if bad.any(): raise InputError(f"{path}, row {int(bad.idxmax()) + 2}: {column} is {table[column][bad.idxmax()]!r}, expected a number of at least {low}")
     return values
 
@@ -41,6 +41,7 @@ def read_lvu(root, # folder with one folder per task (or with lvu_1.0 in it)
     root = Path(root); root = root/"lvu_1.0" if (root/"lvu_1.0").is_dir() else root
     path, first = root/task/f"{split}.csv", {"like_ratio": ["like_count", "dislike_count"], "view_count": ["view_count"]}.get(task, ["class_id", "class_name"])
     table = read_table(path, [*first, "youtube_id", "imdb_id"], sep=" ", dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE)
+    if not len(table): raise InputError(f"{path}: no row")
     if task == "like_ratio":
         like, dislike = (_numbers(table, c, path, 0) for c in first)
         if (like + dislike == 0).any(): raise InputError(f"{path}, row {int((like + dislike == 0).idxmax()) + 2}: no likes and no dislikes, the ratio does not exist")
@@ -51,6 +52,8 @@ def read_lvu(root, # folder with one folder per task (or with lvu_1.0 in it)
         if bad.any(): raise InputError(f"{path}, row {int(bad.idxmax()) + 2}: class_id {table.class_id[bad.idxmax()]}, {task} has classes 0 to {LVU_CLASSES[task] - 1}")
         target = number.astype(int)
     if (table.youtube_id.str.strip() == "").any(): raise InputError(f"{path}, row {int((table.youtube_id.str.strip() == '').idxmax()) + 2}: no youtube_id")
+    again = table.youtube_id.duplicated()
+    if again.any(): raise InputError(f"{path}, row {int(again.idxmax()) + 2}: video {table.youtube_id[again.idxmax()]} is there already")
     return pd.DataFrame(dict(video_id=table.youtube_id, movie_id=table.imdb_id, target=target))
 
 # %% ../nbs/library/11_lvu.ipynb #0515895b
@@ -111,28 +114,32 @@ def predict_lvu(model:LvuModel, features:dict, # video id -> (E, D)
         out[v] = aggregate(y[[seen.index(k) for k in w]], classes)       # equal windows are computed once and counted as often as they occur
     return out
 
-# %% ../nbs/library/11_lvu.ipynb #7c7eaf88
+# %% ../nbs/library/11_lvu.ipynb #910caa05
 def read_lvu_predictions(path, task:str) -> dict: # video id -> list of K scores
-    "Predictions of one task from JSON or a pickle of plain data: video id to K scores, to a list of windows with K softmax scores each (they are put together by `aggregate`), or for a regression to a number. `InputError` names file and video."
-    said, classes, out = read_pickle(path) if Path(path).suffix in (".pkl", ".pickle") else read_json(path), task in LVU_CLASSES, {}
+    "Predictions of one task from JSON or a pickle of plain data: video id to K scores, or to a list of windows with K softmax scores each (put together by `aggregate`); for a regression a number, or one per window, on the scale of `read_lvu`. `InputError` names file and video."
+    said, classes, out = read_plain(path), task in LVU_CLASSES, {}
     if not isinstance(said, dict): raise InputError(f"{path}: expected video ids with scores, found {type(said).__name__}")
     for v, x in said.items():
-        try: x = np.atleast_1d(np.asarray(x, float))
-        except (TypeError, ValueError): raise InputError(f"{path}: video {v}: expected numbers, found {str(x)[:60]}") from None
-        if x.ndim == 2 and classes and (abs(x.sum(1) - 1) > 1e-3).any(): raise InputError(f"{path}: video {v}: the scores of a window must be softmax scores and sum to 1, found a sum of {x.sum(1)[abs(x.sum(1) - 1).argmax()]:.3f}")
-        out[v] = aggregate(x, classes) if x.ndim == 2 else x.tolist()
+        try: y = np.atleast_1d(np.asarray(x))
+        except ValueError: y = np.array("ragged")
+        if y.dtype.kind not in "iuf" or y.ndim > 2: raise InputError(f"{path}: video {v}: expected numbers, or a list of windows, found {reprlib.repr(x)}")
+        off = y.ndim == 2 and classes and ((abs(y.sum(1) - 1) > 1e-3) | (y < 0).any(1))
+        if np.any(off): raise InputError(f"{path}: video {v}: the scores of a window must be softmax scores: not negative, sum 1; found {reprlib.repr(x[int(np.argmax(off))])}")
+        out[str(v)] = aggregate(y, classes) if y.ndim == 2 else y.astype(float).tolist()
     return out
 
+# %% ../nbs/library/11_lvu.ipynb #b738f7c0
 class LvuScorer:
-    "`accuracy` or `mse` over videos; `.ids` are the videos. METRICS section 8. `InputError` counts and names videos without prediction (unless `allow_missing`) or outside the split, and a wrong number of scores."
+    "`accuracy`, or `mse` on the scale of `read_lvu`, over videos; `.ids` are the videos. `InputError` counts and names videos without prediction (unless `allow_missing`) or outside the split, and a wrong number of scores."
     def __init__(self, task:str, predictions:dict, # video id -> list of K scores
                  table:pd.DataFrame, allow_missing:bool=False, name:str="predictions"): # name: of the file, for messages
+        if task not in LVU_TASKS: raise InputError(f"task {task!r}: must be one of {', '.join(LVU_TASKS)}")
         missing, outside = [v for v in table.video_id if v not in predictions], sorted(set(predictions) - set(table.video_id))
         if outside: raise InputError(f"{name}: {task}: predictions for videos outside the split: {some_of(outside)}")
         if missing and (not allow_missing or len(missing) == len(table)): raise InputError(f"{name}: {task}: {len(missing)} of {len(table)} videos have no prediction: {some_of(missing)}")
         known, K = table[table.video_id.isin(list(predictions))], LVU_CLASSES.get(task, 1)
         for v in known.video_id:
-            if len(predictions[v]) != K or not np.isfinite(predictions[v]).all(): raise InputError(f"{name}: {task}, video {v}: expected {K} finite number{'s' * (K > 1)}, found {str(predictions[v])[:80]}")
+            if len(predictions[v]) != K or not np.isfinite(predictions[v]).all(): raise InputError(f"{name}: {task}, video {v}: expected {K} finite number{'s' * (K > 1)}, found {reprlib.repr(predictions[v])}")
         y, p = known.target.to_numpy(), np.array([predictions[v] for v in known.video_id])
         self.ids, self.missing, self.name = list(known.video_id), missing, "accuracy" if task in LVU_CLASSES else "mse"
         self.value = (p.argmax(1) == y).astype(float) if task in LVU_CLASSES else (p[:, 0] - y) ** 2
@@ -147,17 +154,19 @@ def lvu_metrics(task:str, predictions:dict, # video id -> scores (list of K)
     if task in LVU_REGRESSION: return out | dict(baseline=float(np.mean((train.target.mean() - y) ** 2)))
     return out | dict(interval=list(wilson(int(s.value.sum()), len(s.ids))), baseline=float((y == train.target.mode().min()).mean()), chance=1 / LVU_CLASSES[task])
 
-# %% ../nbs/library/11_lvu.ipynb #cc8ca917
+# %% ../nbs/library/11_lvu.ipynb #7dd12c4a
 def ranks(scores, # (models, tasks)
           higher_is_better:list # per task
          ) -> np.ndarray: # (models, tasks), 1 = best
     "Rank of each model in each task; ties share the average rank."
     from scipy.stats import rankdata
-    return np.stack([rankdata(-s if up else s, method="average") for s, up in zip(np.asarray(scores, float).T, higher_is_better)], 1)
+    return np.stack([rankdata(-s if up else s, method="average") for s, up in zip(np.asarray(scores, float).T, higher_is_better, strict=True)], 1)
 
 def rank_table(scores:pd.DataFrame # models x tasks: accuracies, and errors for the regressions
               ) -> pd.DataFrame: # models x (tasks, Top1 rank, mean rank)
-    "Ranks over a set of models; a shared first place counts as first. `InputError` when a model lacks a task."
+    "Ranks over a set of models and some or all of the nine tasks; a shared first place counts as first. `InputError` when a model lacks a task or a column is no task."
+    unknown = [t for t in scores.columns if t not in LVU_TASKS]
+    if unknown: raise InputError(f"ranks: {unknown[0]!r} is no task of LVU; those are {', '.join(LVU_TASKS)}")
     if scores.isna().any(axis=None): raise InputError(f"ranks: no score of {scores.index[scores.isna().any(axis=1)][0]} for {scores.columns[scores.isna().any()][0]}")
     up = [t not in LVU_REGRESSION for t in scores.columns]
     out = pd.DataFrame(ranks(scores, up), scores.index, scores.columns)

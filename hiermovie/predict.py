@@ -29,19 +29,27 @@ def run_features(args) -> int:
     write_table(Path(args.out)/"coverage.csv", coverage.table())
     return 2 if "skipped" in set(coverage.table().status) else 0
 
-# %% ../nbs/library/13_predict.ipynb #67b606e4
+# %% ../nbs/library/13_predict.ipynb #e9851843
 def run_evaluate(args) -> int:
     "`hiermovie evaluate {verbs,roles,relations} ...` and `hiermovie evaluate lvu ...`"
     from hiermovie.evaluate import LvuFiles, VidSituFiles, evaluate_files, show_scores
-    wanted = dict(lvu_task="--task", lvu_root="--lvu-root") if args.task == "lvu" else dict(split_file="--split-file", vinfo="--vinfo", annotations="--annotations")
+    wanted = dict(lvu_task="--task", lvu_root="--lvu-root") if args.task == "lvu" else dict(split_file="--split-file") | (dict(vinfo="--vinfo") if args.task == "verbs" else dict(annotations="--annotations"))
     for name, option in wanted.items():
         if not getattr(args, name): raise InputError(f"evaluate {args.task}: {option} is missing")
     files = LvuFiles(args.lvu_task, args.lvu_root, args.split, args.allow_missing) if args.task == "lvu" else VidSituFiles(args.task, args.split_file, args.vinfo, args.annotations, args.allow_missing)
+    _check_out(args.out, [args.predictions, args.compare, args.split_file, args.vinfo, args.annotations])
     scores = evaluate_files(files, args.predictions, args.compare, args.bootstrap, args.seed, args.unit)
-    print(show_scores(files, scores))
+    print(show_scores(files, scores), file=sys.stdout if args.out else sys.stderr)
     if args.out: write_json(args.out, scores)
     else: print(json.dumps(scores, indent=1, sort_keys=True))
     return 0
+
+def _check_out(out, inputs): # before hours of work, not after
+    if out is None: return
+    if not out or Path(out).is_dir(): raise InputError(f"--out {out!r}: expected the name of a file")
+    if Path(out).resolve() in [Path(p).resolve() for p in inputs if p]: raise InputError(f"--out {out}: is one of the files that are read")
+    try: Path(out).resolve().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as e: raise InputError(f"--out {out}: its folder cannot be made ({e.strerror})") from e
 
 # %% ../nbs/library/13_predict.ipynb #102e9faf
 def failures(out:Path, since:float # time.time() of the start
@@ -92,7 +100,7 @@ def _lock(folder:Path):
         except BlockingIOError: raise InputError(f"{folder}: another reproduction is writing there") from None
         yield f.fileno()
 
-# %% ../nbs/library/13_predict.ipynb #51447473
+# %% ../nbs/library/13_predict.ipynb #6eaa7baf
 def parser() -> argparse.ArgumentParser:
     "All subcommands and their options."
     p = argparse.ArgumentParser(prog="hiermovie", description="Hierarchical self-supervised representation learning for movies.")
@@ -101,10 +109,10 @@ def parser() -> argparse.ArgumentParser:
     f.add_argument("videos", nargs="+", metavar="VIDEO"); f.add_argument("--checkpoint", required=True, help="a backbone of ours (safetensors)")
     f.add_argument("--out", required=True, help="folder for <stem>_feats.npy, float32 (events, D)"); f.add_argument("--event-s", type=float, default=2., help="seconds per event")
     e = sub.add_parser("evaluate", help="official scores of prediction files"); e.set_defaults(run=run_evaluate)
-    e.add_argument("task", choices=["verbs", "roles", "relations", "lvu"]); e.add_argument("--predictions", required=True, help="official pickle or its JSON twin; lvu: JSON of scores per video")
-    for name, text in (("--split-file", "vseg_split_*_lb.json"), ("--vinfo", "vinfo_*_lb.json"), ("--annotations", "vsann_*_lb.json")): e.add_argument(name, help=f"VidSitu: {text}")
+    e.add_argument("task", choices=["verbs", "roles", "relations", "lvu"]); e.add_argument("--predictions", required=True, help="official pickle or its JSON twin; lvu: scores per video, or a list of windows with softmax scores; like_ratio and view_count on the scale of the release: 10 * like / (like + dislike) - 9.138, ln(views) - 11.764")
+    for name, text in (("--split-file", "vseg_split_*_lb.json"), ("--vinfo", "vinfo_*_lb.json; for verbs"), ("--annotations", "vsann_*_lb.json; for roles and relations")): e.add_argument(name, help=f"VidSitu: {text}")
     e.add_argument("--task", dest="lvu_task", help="lvu: one of the nine tasks"); e.add_argument("--lvu-root", help="lvu: folder of the CSV files"); e.add_argument("--split", default="test", help="lvu: split")
-    e.add_argument("--allow-missing", action="store_true", help="score what has predictions, and mark every number as partial"); e.add_argument("--out", help="write the scores as JSON")
+    e.add_argument("--allow-missing", action="store_true", help="score what has predictions, and mark every number as partial"); e.add_argument("--out", help="write all scores as JSON here; without it JSON goes to standard output, and the readable table to standard error")
     e.add_argument("--bootstrap", type=int, default=0, metavar="N", help="95%% intervals from N draws of the segments (LVU: videos)"); e.add_argument("--seed", type=int, default=0, help="of the draws")
     e.add_argument("--unit", choices=["segments", "videos"], default="segments", help="VidSitu: what is drawn; videos: all segments of a video together")
     e.add_argument("--compare", metavar="OTHER", help="a second prediction file: differences on the same draws (1000, unless --bootstrap says)")

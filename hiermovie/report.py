@@ -82,7 +82,7 @@ def vidsitu_table(runs:dict, task:str) -> pd.DataFrame:
             out += [dict(backbone=f"({kind})", contextualizer="-", metric=m, status="baseline", mean=v, n=first["n"]) for m, v in paper_table(task, s).items()]
     return pd.DataFrame(out).reindex(columns=["backbone", "contextualizer", "metric", "status", "mean", "sd", "seeds", "n", "of", "paper"])
 
-# %% ../nbs/library/12_report.ipynb #94f3b02f
+# %% ../nbs/library/12_report.ipynb #ba13ec55
 def lvu_table(runs:dict) -> pd.DataFrame:
     "One entry per row and LVU task: accuracy in percent with Wilson's 95% interval (of the mean over seeds), or mean squared error."
     mine, out = runs_of(runs, "lvu"), []
@@ -103,7 +103,7 @@ def lvu_table(runs:dict) -> pd.DataFrame:
     return pd.DataFrame(out).reindex(columns=["instance", "scene", "task", "metric", "status", "mean", "sd", "low", "high", "seeds", "n", "of"])
 
 def lvu_ranks(table:pd.DataFrame) -> pd.DataFrame: # instance, scene, Top1 rank, mean rank, and the paper's
-    "Ranks over the rows that ran, as METRICS section 8 reads them; empty for rows that did not."
+    "Ranks over the rows that ran; empty for rows that did not."
     ran = table[table.status == "run"]
     wide = ran.pivot(index=["instance", "scene"], columns="task", values="mean")
     out = pd.DataFrame([dict(instance=i, scene=s, paper_top1=p[0], paper_mean=p[1]) for (i, s), (p, _) in PAPER_LVU.items()]).set_index(["instance", "scene"])

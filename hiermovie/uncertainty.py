@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['wilson', 'draws', 'interval', 'bootstrap', 'paired_bootstrap']
 
-# %% ../nbs/library/09a_uncertainty.ipynb #076cec32
+# %% ../nbs/library/09a_uncertainty.ipynb #799ffa67
 import math
-from typing import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from tqdm import tqdm
@@ -21,35 +21,38 @@ def wilson(hits:int, n:int, z:float=1.96) -> tuple: # (low, high)
     p = hits / n; middle, half = p + z*z/(2*n), z * math.sqrt(p*(1 - p)/n + z*z/(4*n*n))
     return max(0., (middle - half) / (1 + z*z/n)), min(1., (middle + half) / (1 + z*z/n))
 
-# %% ../nbs/library/09a_uncertainty.ipynb #010036df
+# %% ../nbs/library/09a_uncertainty.ipynb #fab9b809
 def draws(ids:list, n:int, # how many draws
           seed:int=0, unit:str="segments" # segments, or videos: all segments of a video together
-         ) -> np.ndarray: # int (n, len(ids)): how often each id was drawn
-    "Weights of a bootstrap. `InputError` for an unknown unit or fewer than 1 draw."
+         ) -> Iterator: # of float (len(ids),): how often each id was drawn
+    "Weights of a bootstrap, one draw at a time. `InputError` for an unknown unit, no ids, or a number of draws that is not 1 to 100,000."
     if unit not in ("segments", "videos"): raise InputError(f"unit {unit!r}: must be segments or videos")
-    if n < 1: raise InputError(f"bootstrap: {n} draws, at least 1 expected")
+    if not 1 <= n <= 100_000 or not len(ids): raise InputError(f"bootstrap: {n} draws of {len(ids)} items; 1 to 100000 draws of at least one item expected")
     member = np.unique([youtube_of(i) for i in ids], return_inverse=True)[1] if unit == "videos" else np.arange(len(ids))
     r, K = rng(seed, "bootstrap", unit), member.max() + 1
-    return np.stack([np.bincount(r.integers(K, size=K), minlength=K)[member] for _ in range(n)])
+    return (np.bincount(r.integers(K, size=K), minlength=K)[member].astype(float) for _ in range(n))
 
-def _scores(values): return {k: v for k, v in values.items() if isinstance(v, float)}
+def _numbers(scores, keys): return [scores.get(k, np.nan) for k in keys]
 
 def interval(values:np.ndarray, level:float=.95) -> tuple: # (low, high)
     "The middle `level` of the values (percentiles); a draw that lacks a role has no value for it (nan) and is passed over."
-    return tuple(float(x) for x in np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2]))
+    values = np.asarray(values, float); values = values[~np.isnan(values)]
+    return tuple(float(x) for x in np.quantile(values, [(1 - level) / 2, (1 + level) / 2])) if len(values) else (None, None)
 
 def bootstrap(scorer:Callable, # weights -> dict of scores; `.ids` names what is weighted
               n:int=1000, seed:int=0, unit:str="segments") -> dict: # official name -> (low, high)
     "95% percentile interval of every score of one system."
-    drawn = [_scores(scorer(w)) for w in tqdm(draws(scorer.ids, n, seed, unit).astype(float), desc="bootstrap", leave=False)]
-    return {k: interval([d.get(k, np.nan) for d in drawn]) for k in _scores(scorer())}
+    keys = [k for k, v in scorer().items() if isinstance(v, float)]
+    drawn = np.array([_numbers(scorer(w), keys) for w in tqdm(draws(scorer.ids, n, seed, unit), desc="bootstrap", total=n, leave=False)])
+    return dict(zip(keys, map(interval, drawn.T)))
 
-def paired_bootstrap(a:Callable, b:Callable, n:int=1000, seed:int=0, unit:str="segments") -> dict: # official name -> dict(difference, low, high, better)
-    "Difference a - b of every score, both scored on the same draws: its 95% interval, and the share of draws in which a is above b. `InputError` when they score different segments."
+def paired_bootstrap(a:Callable, b:Callable, n:int=1000, seed:int=0, unit:str="segments") -> dict: # official name -> dict(difference, low, high, larger, equal)
+    "Difference a - b of every score, both scored on the same draws: its 95% interval, and the shares of draws in which a is larger and in which both are equal. `InputError` when they score different segments."
     if list(a.ids) != list(b.ids): raise InputError(f"paired bootstrap: the two predictions cover different segments ({len(a.ids)} and {len(b.ids)}, {len(set(a.ids) & set(b.ids))} in common)")
-    drawn = [(_scores(a(w)), _scores(b(w))) for w in tqdm(draws(a.ids, n, seed, unit).astype(float), desc="paired bootstrap", leave=False)]
-    out, (x, y) = {}, (_scores(a()), _scores(b()))
-    for k in x:
-        d = np.array([p.get(k, np.nan) - q.get(k, np.nan) for p, q in drawn])
-        low, high = interval(d); out[k] = dict(difference=x[k] - y[k], low=low, high=high, better=float((d > 0).mean()))
+    x, y = a(), b(); keys = [k for k, v in x.items() if isinstance(v, float) and k in y]
+    drawn = np.array([np.subtract(_numbers(a(w), keys), _numbers(b(w), keys)) for w in tqdm(draws(a.ids, n, seed, unit), desc="paired bootstrap", total=n, leave=False)])
+    out = {}
+    for k, d in zip(keys, drawn.T):
+        (low, high), d = interval(d), d[~np.isnan(d)]
+        out[k] = dict(difference=x[k] - y[k], low=low, high=high, larger=float((d > 0).mean()) if len(d) else None, equal=float((d == 0).mean()) if len(d) else None)
     return out

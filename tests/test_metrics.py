@@ -183,18 +183,18 @@ def test_a_weight_is_a_repetition():
     """A draw of the bootstrap is the plain score of a data set in which segments occur as often as they were drawn."""
     said, split, vinfo, annotations = data_of("roles", 8)
     by = {s: [a for a in annotations if a["Ev1"]["vid_seg_int"] == s] for s in split}
-    for weights in draws(split, 3, seed=2).astype(int):
-        index = [k for k, w in enumerate(weights) for _ in range(w)]
+    for weights in draws(split, 3, seed=2):
+        index = [k for k, w in enumerate(weights.astype(int)) for _ in range(w)]
         names = [f"{split[k]}#{n}" for n, k in enumerate(index)]
         named = lambda a, name: {e: dict(v, vid_seg_int=name) for e, v in a.items()}
         anns = [named(a, name) for k, name in zip(index, names) for a in by[split[k]]]
         references = [plain.permuted_references(annotations, split)[k] for k in index]        # the draw keeps the references of the whole split
         with patch.object(plain, "permuted_references", lambda a, s: references):
             want = plain.roles([dict(said[k], ann_idx=n) for n, k in enumerate(index)], names, anns)
-        close(scorer("roles", said, split, vinfo, annotations)(weights.astype(float)), want)
+        close(scorer("roles", said, split, vinfo, annotations)(weights), want)
         verbs, _, vinfo8, _ = data_of("verbs", 8)
         want = plain.verbs([dict(verbs[k], ann_idx=n) for n, k in enumerate(index)], names, [dict(vinfo8[k], vid_seg_int=n) for k, n in zip(index, names)])
-        close(scorer("verbs", verbs, split, vinfo8, None)(weights.astype(float)), want)
+        close(scorer("verbs", verbs, split, vinfo8, None)(weights), want)
 
 
 def test_the_bootstrap_covers_what_it_should():
@@ -209,7 +209,7 @@ def test_the_bootstrap_covers_what_it_should():
     assert 180 <= held <= 199
     a = Share(np.ones(50)); b = Share(np.zeros(50))
     d = paired_bootstrap(a, b, 50)["share"]
-    assert (d["difference"], d["low"], d["high"], d["better"]) == (1., 1., 1., 1.) and paired_bootstrap(b, b, 50)["share"]["better"] == 0
+    assert (d["difference"], d["low"], d["high"], d["larger"], d["equal"]) == (1., 1., 1., 1., 0.) and paired_bootstrap(b, b, 50)["share"]["equal"] == 1
     assert bootstrap(Share(r.random(50)), 100, seed=1) != bootstrap(Share(r.random(50)), 100, seed=2)
     s = Share(r.random(50)); assert bootstrap(s, 100, seed=1) == bootstrap(s, 100, seed=1)
 
@@ -244,7 +244,7 @@ def test_the_command_line_from_files_to_intervals(task, name, key, tmp_path):
     code, out, err = run("hiermovie", *argv, "--out", tmp_path/"p.json")
     assert code == 0, err
     lines, part = out.strip().split("\n"), json.loads((tmp_path/"p.json").read_text())
-    assert lines[0] == "PARTIAL: 10 of 12 segments have predictions" and all("partial" in line.lower() for line in lines)
+    assert lines[0] == "PARTIAL: 10 of 12 segments have predictions" and all("partial" in line.lower() for line in lines if not line.startswith("note:"))
     assert (part["scored"], part["of"], len(part["missing"])) == (10, 12, 2) and all(row["partial"] for row in part["table"])
     low, high = part["bootstrap"]["intervals"][key]
     assert low <= part[key] <= high and part["bootstrap"]["n"] == 40 and part["bootstrap"]["unit"] == "videos"
@@ -261,9 +261,19 @@ def set_in(value, *path):
 REFUSED = {
     "an event too few": ("verbs", "pred", lambda v: v[3]["pred_vbs_ev"].pop(), "pred.json: segment v_00000000001_seg_0_10: predictions for 4 events, expected 5"),
     "no list of verbs": ("verbs", "pred", lambda v: set_in(v, 3, "pred_vbs_ev", 1, "walk"), "pred.json: segment v_00000000001_seg_0_10 Ev2: expected a list of verbs, found 'walk'"),
+    "no verbs": ("verbs", "pred", lambda v: set_in(v, 3, "pred_vbs_ev", 1, None), "pred.json: segment v_00000000001_seg_0_10 Ev2: expected a list of verbs, found None"),
+    "verbs without order": ("verbs", "pred", lambda v: set_in(v, 3, "pred_vbs_ev", 1, {"a": 1, "b": 2}), "pred.json: segment v_00000000001_seg_0_10 Ev2: expected a list of verbs, found {"),
+    "votes of another kind": ("verbs", "vinfo", lambda v: set_in(v, 4, "vbid_lst", "Ev3", [1] * 10), "vinfo.json: segment v_00000000001_seg_20_30 Ev3: expected a list of verb votes"),
+    "a segment twice": ("verbs", "split", lambda v: set_in(v, 1, v[0]), "split.json: segment v_00000000000_seg_0_10 twice"),
+    "an empty split": ("verbs", "split", lambda v: v.clear(), "split.json: no segment"),
+    "labels without order": ("relations", "pred", lambda v: set_in(v, 0, "pred_evrels_ev", 0, {"Causes": 1, "NoRel": 2, "Enables": 3}), "pred.json: segment v_00000000000_seg_0_10 Ev1: expected a list of relations"),
+    "no event": ("roles", "ann", lambda v: set_in(v, 7, "Ev2", None), "ann.json: entry 7: expected a dict for Ev2, found None"),
+    "no arguments": ("roles", "ann", lambda v: set_in(v, 7, "Ev2", "Args", []), "ann.json: entry 7, Ev2: Args is [], expected a dict"),
+    "roles as a list": ("roles", "pred", lambda v: set_in(v, 2, "vb_output", "Ev4", ["Arg0"]), "pred.json: segment v_00000000000_seg_40_50 Ev4: expected a dict of roles"),
+    "deep": ("roles", "pred", lambda v: set_in(v, 2, "vb_output", json.loads("[" * 500 + "]" * 500)), "pred.json: prediction with ann_idx 2: vb_output is [[[[[["),
     "few votes": ("verbs", "vinfo", lambda v: set_in(v, 4, "vbid_lst", "Ev1", ["a"] * 8), "vinfo.json: segment v_00000000001_seg_20_30 Ev1: 8 verb votes, at least 9 expected"),
     "no vote entry": ("verbs", "vinfo", lambda v: v.pop(), "vinfo.json: segment v_00000000003_seg_40_50: not in the file"),
-    "outside": ("verbs", "pred", lambda v: set_in(v, 0, "ann_idx", 12), "pred.json: ann_idx 12 outside the split of 12 segments (0 to 11)"),
+    "outside": ("verbs", "pred", lambda v: set_in(v, 0, "ann_idx", 12), "pred.json: ann_idx 12 outside the split of 12 segments (counted from 0)"),
     "negative": ("relations", "pred", lambda v: set_in(v, 0, "ann_idx", -1), "pred.json: ann_idx -1 outside the split"),
     "no number": ("relations", "pred", lambda v: set_in(v, 0, "ann_idx", "0"), "pred.json: ann_idx is '0', expected a whole number"),
     "two relations": ("relations", "pred", lambda v: v[5]["pred_evrels_ev"][2].pop(), "pred.json: segment v_00000000001_seg_40_50 Ev4: 2 relation predictions, expected 3"),
@@ -320,9 +330,32 @@ def test_a_pickle_with_code_in_it_is_refused_and_does_not_run(tmp_path):
         with pytest.raises(InputError, match=f"x.pkl: the pickle asks for .*{name}"): read_pickle(tmp_path/"x.pkl")
 
 
+text = lambda s: b"X" + len(s).to_bytes(4, "little") + s.encode()
+DTYPE, SCALAR, EMPTY = b"cnumpy\ndtype\n", b"cnumpy._core.multiarray\nscalar\n", b"cnumpy._core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R"
+HOSTILE = {  # numpy's own pickles can be told to take bytes for addresses: none of this may reach numpy
+    "an object from bytes": (SCALAR + DTYPE + text("O8") + b"\x89\x88\x87RC\x08" + b"A" * 8 + b"\x86R", "calls scalar"),
+    "an object type without its flags": (DTYPE + text("O8") + b"\x89\x88\x87R(K\x03" + text("|") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb", "holds a class"),
+    "fields": (DTYPE + text("V8") + b"\x89\x88\x87R", "array of type 'V8'"),
+    "an array of objects from bytes": (EMPTY + b"(K\x01K\x01\x85" + DTYPE + text("O8") + b"\x85R\x89C\x08" + b"A" * 8 + b"tb", "objects that are no list"),
+    "an impossible shape": (EMPTY + b"(K\x01J\xff\xff\xff\xff\x85" + DTYPE + text("f8") + b"\x85R\x89C\x08" + b"A" * 8 + b"tb", "impossible shape"),
+    "a shape without data": (EMPTY + b"(K\x01J\xff\xff\xff\x7f\x85" + DTYPE + text("f8") + b"\x85R\x89C\x08" + b"A" * 8 + b"tb", "not a readable pickle"),
+    "gigabytes of nothing": (b"cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R", "calls bytearray"),
+    "an attribute of a class": (b"cbuiltins\nset\n}" + text("pop") + b"K\x01sb", "sets the state"),
+    "an extension": (b"\x82\x01", "instruction EXT1"), "another process's object": (b"K\x01Q", "instruction BINPERSID"), "a class called": (b"(cbuiltins\nset\no", "instruction OBJ"),
+    "an unfinished one": (b"(K\x01", "not a readable pickle"), "one without value": (b"", "not a readable pickle"),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_hostile_pickles(what, tmp_path):
+    body, message = HOSTILE[what]
+    (tmp_path/"x.pkl").write_bytes(b"\x80\x04" + body + (b"" if what == "an unfinished one" else b"."))
+    with pytest.raises(InputError, match="x.pkl: .*" + message): read_pickle(tmp_path/"x.pkl")
+
+
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_plain_pickles_of_every_protocol_are_read(protocol, tmp_path):
-    value = {"a": [1, 2.5, None, True, "ü", b"x", (1,), {1}, frozenset({2}), 2 + 3j, bytearray(b"y")], "n": np.arange(6.).reshape(2, 3), "s": np.float32(.5), "o": np.array(["x", None], object), "f": np.asfortranarray(np.eye(2))}
+    value = {"a": [1, 2.5, None, True, "ü", b"x", [1], {1}, frozenset({2}), 2 + 3j, bytearray(b"y")], "n": np.arange(6.).reshape(2, 3), "s": np.float32(.5), "o": np.array(["x", None], object), "f": np.asfortranarray(np.eye(2))}
     (tmp_path/"p.pkl").write_bytes(pickle.dumps(value, protocol))
     got = read_pickle(tmp_path/"p.pkl")
     assert got["a"] == value["a"] and (got["n"] == value["n"]).all() and got["s"] == value["s"] and got["o"].tolist() == ["x", None] and (got["f"] == np.eye(2)).all()
@@ -337,3 +370,15 @@ def test_no_java_no_compiler_no_network(tmp_path):
         _, argv = release(tmp_path, task)
         done = subprocess.run([sys.executable, "-c", code, *map(str, argv), "--predictions", str(tmp_path/"pred.json"), "--out", str(tmp_path/"o.json")], env={"PATH": ""}, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+
+
+def test_standard_output_is_json_and_an_output_never_replaces_an_input(tmp_path):
+    _, argv = release(tmp_path, "relations")
+    argv += ["--predictions", tmp_path/"pred.json"]
+    code, out, err = run("hiermovie", *argv)
+    assert code == 0 and json.loads(out)["Top_1"] == evaluate("relations", *[json.loads((tmp_path/f"{n}.json").read_text()) for n in ("pred", "split", "vinfo", "ann")])["Top_1"] and "Top1" in err
+    before = (tmp_path/"pred.json").read_bytes()
+    for bad, message in ((tmp_path/"pred.json", "is one of the files that are read"), (tmp_path, "expected the name of a file"), ("", "expected the name of a file"), (tmp_path/"ann.json"/"x"/"o.json", "cannot be made")):
+        code, out, err = run("hiermovie", *argv, "--out", bad)
+        assert code == 2 and err.count("\n") == 1 and message in err, err
+    assert (tmp_path/"pred.json").read_bytes() == before
