@@ -41,6 +41,7 @@ test: setup
 bench: setup
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r tests/bench/requirements.lock
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/metrics.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/loading.py
 
 lab: setup
 	$(BIN)/jupyter lab --notebook-dir=nbs $(if $(filter 0,$(shell id -u)),--allow-root)

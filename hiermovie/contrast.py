@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['nt_xent', 'two_starts', 'cvrl_augment', 'TwoViews', 'show_views', 'ProjectionHead', 'ContrastiveModel']
 
-# %% ../nbs/library/05_contrast.ipynb #01da10d9
+# %% ../nbs/library/05_contrast.ipynb #dd039bed
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from torch import nn
 from torchvision.transforms import v2
 
 from .core import InputError, rng
-from .video import clip_times, read_frames, seeded, to_clip
+from .video import clip_times, read_clips, seeded, to_clip
 
 # %% ../nbs/library/05_contrast.ipynb #03752fde
 def nt_xent(z1:torch.Tensor, # (B, P) projections of the first views
@@ -51,7 +51,7 @@ def cvrl_augment(size:int, # output side
              v2.RandomApply([v2.GaussianBlur(kernel, (.1, 2.))], 1. if view == 1 else .1)]
     return v2.Compose(steps + ([v2.RandomSolarize(128, .2)] if view == 2 else []))
 
-# %% ../nbs/library/05_contrast.ipynb #3373564a
+# %% ../nbs/library/05_contrast.ipynb #a1815593
 class TwoViews(torch.utils.data.Dataset):
     "Items (view 1, view 2), each float32 (3, T, S, S), of video files; everything random comes from (seed, epoch, index)."
     def __init__(self, infos:dict, # path -> VideoInfo
@@ -62,7 +62,7 @@ class TwoViews(torch.utils.data.Dataset):
     def frames(self, i):
         "The undistorted frames of both views, uint8 (T, H, W, 3)."
         starts = two_starts(self.infos[self.paths[i]].duration, self.clip_s, rng(self.seed, "views", self.epoch, i))
-        return [read_frames(self.paths[i], clip_times(s, s + self.clip_s, self.T)) for s in starts]
+        return read_clips(self.paths[i], [clip_times(s, s + self.clip_s, self.T) for s in starts])
     def __getitem__(self, i):
         xs = [torch.from_numpy(f).permute(0, 3, 1, 2) for f in self.frames(i)]
         return tuple(to_clip(seeded(a, x, self.seed, "augment", self.epoch, i, v)) for v, (a, x) in enumerate(zip(self.augments, xs)))

@@ -53,7 +53,7 @@ def test_features_of_broken_videos(tmp_path, checkpoint):
 
 def test_wrong_checkpoint(tmp_path):
     (tmp_path/"c.pyth").write_bytes(b"not weights")
-    one_line(*run("hiermovie", "features", ROOT/"tests/data/trailer_bbb_small.mp4", "--checkpoint", tmp_path/"c.pyth", "--out", tmp_path), "c.pyth", "not a safetensors file")
+    one_line(*run("hiermovie", "features", ROOT/"tests/data/trailer_bbb_small.mp4", "--checkpoint", tmp_path/"c.pyth", "--out", tmp_path), "c.pyth", "not a checkpoint")
 
 
 def test_empty_folder_and_wrong_column(tmp_path):

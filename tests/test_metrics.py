@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from hiermovie.core import InputError
 from hiermovie.lvu import LvuScorer, aggregate, rank_table, ranks
-from hiermovie.metrics import EVENTS, RELATED, RELATIONS, ROLES, SCORED_ROLES, evaluate, read_pickle, read_predictions, scorer, write_predictions
+from hiermovie.metrics import EVENTS, RELATED, RELATIONS, evaluate, read_predictions, scorer, write_predictions
+from hiermovie.pickles import read_pickle
 from hiermovie.uncertainty import bootstrap, draws, paired_bootstrap
 
 CASES = Path(__file__).parent/"data"/"metric_cases"
