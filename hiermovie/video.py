@@ -55,7 +55,7 @@ def probe(path:str|Path) -> VideoInfo:
         if length <= 0: raise InputError(f"{path}: the container gives no duration")
         return VideoInfo(length, float(s.average_rate or 0), s.width, s.height, s.codec_context.name)
 
-# %% ../nbs/library/02_video.ipynb #24ce4558
+# %% ../nbs/library/02_video.ipynb #ed53e5a2
 class _CannotSeek(Exception): "Seeking lands behind the wanted time (some MPEG transport streams)."
 
 class _Frames:
@@ -100,6 +100,7 @@ class _Frames:
         while self.next is not None and (self.last is None or self._time(self.next) <= t + 1e-6): self.last, self.next = self.next, next(self.packets, None)
         return self.last
 
+# %% ../nbs/library/02_video.ipynb #434fd36f
 def _read(path, clips, size, threads, seek):
     convert, places, out, done = VideoReformatter(), {}, [None] * len(clips), (None, None)
     for c, times in enumerate(clips):
