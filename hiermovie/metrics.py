@@ -344,7 +344,7 @@ def evaluate(task:str, predictions:list, split:list, vinfo:list|None, annotation
     s = scorer(task, predictions, split, vinfo, annotations, allow_missing)
     return s() | coverage(s.ids, split)
 
-# %% ../nbs/library/09_metrics.ipynb #768664cd
+# %% ../nbs/library/09_metrics.ipynb #101fe9ea
 PAPER_NAMES = {"verbs": {"Acc@1": "Per_Ev_Top_1", "Acc@5": "Per_Ev_Top_5", "Rec@5": "recall_macro_1_th_9"},
                "roles": {"CIDEr": "cider", "C-Vb": "MacroVb_cider", "C-Arg": "MacroArg_cider", "R-L": "rouge", "Lea": "lea", "Lea-S": "lea_soft"},
                "relations": {"Macro-Top1": "Macro_Top_1", "Top1": "Top_1"}}
@@ -359,7 +359,7 @@ def score_rows(task:str, scores:dict, # of `evaluate`
     "The readable table: one row per score that papers report, times 100."
     rows = []
     for name, key in PAPER_NAMES[task].items():
-        low, high = (100 * x for x in intervals[key]) if intervals else (None, None)
+        low, high = (None if x is None else 100 * x for x in intervals[key]) if intervals else (None, None)      # None: no draw had a value
         rows.append(dict(name=name, key=key, value=100 * scores[key], low=low, high=high, partial=scores["partial"]))
     return rows
 

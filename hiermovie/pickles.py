@@ -13,7 +13,7 @@ import numpy as np
 
 from .core import InputError, need_file
 
-# %% ../nbs/library/00a_pickles.ipynb #d095f107
+# %% ../nbs/library/00a_pickles.ipynb #f58b69e0
 _SIMPLE = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _VALUES = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8",
            "STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"}
@@ -41,7 +41,8 @@ class _DType:
         if not isinstance(shape, tuple) or not all(isinstance(n, int) and n >= 0 for n in shape): raise InputError("the pickle has an array of an impossible shape")
         if self.type.hasobject:
             if not isinstance(data, list): raise InputError("the pickle has an array of objects that are no list")
-            flat = np.empty(len(data), object); flat[:] = data
+            flat = np.empty(len(data), object)
+            for k, x in enumerate(data): flat[k] = x             # one by one: a list in it stays a list
         else: flat = np.frombuffer(data.encode("latin1") if isinstance(data, str) else data, self.type).copy()      # Python 2 wrote bytes as text
         return flat.reshape(shape, order="F" if order == "F" else "C")
 

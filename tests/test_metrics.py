@@ -356,10 +356,11 @@ def test_hostile_pickles(what, tmp_path):
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_plain_pickles_of_every_protocol_are_read(protocol, tmp_path):
-    value = {"a": [1, 2.5, None, True, "ü", b"x", [1], {1}, frozenset({2}), 2 + 3j, bytearray(b"y")], "n": np.arange(6.).reshape(2, 3), "s": np.float32(.5), "o": np.array(["x", None], object), "f": np.asfortranarray(np.eye(2))}
+    lists = np.empty(2, object); lists[0], lists[1] = [1, 2], [3, 4]
+    value = {"a": [1, 2.5, None, True, "ü", b"x", [1], {1}, frozenset({2}), 2 + 3j, bytearray(b"y")], "n": np.arange(6.).reshape(2, 3), "s": np.float32(.5), "o": np.array(["x", None], object), "f": np.asfortranarray(np.eye(2)), "l": lists}
     (tmp_path/"p.pkl").write_bytes(pickle.dumps(value, protocol))
     got = read_pickle(tmp_path/"p.pkl")
-    assert got["a"] == value["a"] and (got["n"] == value["n"]).all() and got["s"] == value["s"] and got["o"].tolist() == ["x", None] and (got["f"] == np.eye(2)).all()
+    assert got["a"] == value["a"] and (got["n"] == value["n"]).all() and got["s"] == value["s"] and got["o"].tolist() == ["x", None] and (got["f"] == np.eye(2)).all() and got["l"].tolist() == [[1, 2], [3, 4]]
 
 
 def test_no_java_no_compiler_no_network(tmp_path):
@@ -383,3 +384,11 @@ def test_standard_output_is_json_and_an_output_never_replaces_an_input(tmp_path)
         code, out, err = run("hiermovie", *argv, "--out", bad)
         assert code == 2 and err.count("\n") == 1 and message in err, err
     assert (tmp_path/"pred.json").read_bytes() == before
+
+
+def test_nothing_scored_says_so_with_intervals_too(tmp_path):
+    """Three different labels everywhere: no record in any draw, no interval, a note."""
+    ann = [{e: dict(vid_seg_int=s, EvRel=x) for e in RELATED} for s in ("v_a_seg_0_10", "v_b_seg_0_10") for x in RELATIONS[:3]]
+    for name, value in (("split", ["v_a_seg_0_10", "v_b_seg_0_10"]), ("ann", ann), ("pred", [dict(ann_idx=k, pred_evrels_ev=[["NoRel"] * 3] * 4) for k in (0, 1)])): (tmp_path/f"{name}.json").write_text(json.dumps(value))
+    code, out, err = run("hiermovie", "evaluate", "relations", "--predictions", tmp_path/"pred.json", "--split-file", tmp_path/"split.json", "--annotations", tmp_path/"ann.json", "--bootstrap", 5, "--compare", tmp_path/"pred.json", "--out", tmp_path/"o.json")
+    assert code == 0 and "nothing was scored" in out and json.loads((tmp_path/"o.json").read_text())["bootstrap"]["intervals"]["Top_1"] == [None, None], err
