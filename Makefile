@@ -42,6 +42,8 @@ bench: setup
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r tests/bench/requirements.lock
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/metrics.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/loading.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/training.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/extraction.py
 
 lab: setup
 	$(BIN)/jupyter lab --notebook-dir=nbs $(if $(filter 0,$(shell id -u)),--allow-root)
@@ -64,4 +66,4 @@ readme: setup
 lock:
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(UV)"
-	$(BIN)/uv pip compile --quiet --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url --no-header -o requirements.lock setup.py
+	$(BIN)/uv pip compile --quiet --refresh-package hiermovie --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url --no-header -o requirements.lock setup.py

@@ -22,6 +22,6 @@ setup(
     packages=find_packages(include=["hiermovie", "hiermovie.*"]),
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
-    extras_require={"dev": cfg["dev_requirements"].split(), "transformers": ["transformers"]},
+    extras_require={"dev": cfg["dev_requirements"].split(), "transformers": ["transformers"], "tensorboard": ["tensorboard"]},
     entry_points={"console_scripts": cfg["console_scripts"].split(), "nbdev": ["hiermovie=hiermovie._modidx:d"]},
 )

@@ -4,22 +4,20 @@
 
 # %% auto #0
 __all__ = ['MODELS', 'SlowFastConfig', 'SlowFast', 'SlowConfig', 'Slow', 'ClipConfig', 'ClipBackbone', 'save_backbone',
-           'load_weights', 'load_foreign', 'load_backbone', 'video_features']
+           'load_weights', 'load_foreign', 'load_backbone']
 
-# %% ../nbs/library/04_backbone.ipynb #108e4af7
+# %% ../nbs/library/04_backbone.ipynb #feeb8dd6
 import importlib, warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from .checkpoints import read_foreign
 from .core import InputError, read_tensors, write_tensors
-from .features import cut_events
-from .video import MEAN, STD, clip_times, probe, read_frames, to_clip
+from .video import MEAN, STD
 
 # %% ../nbs/library/04_backbone.ipynb #7f3d1041
 def _pytorchvideo(module):
@@ -56,7 +54,7 @@ class SlowFast(nn.Module):
         slow = clip[:, :, torch.linspace(0, T - 1, T // self.cfg.alpha).long()]
         return torch.cat([p.mean((2, 3, 4)) for p in self.net([slow, clip])], 1)   # (B, D)
 
-# %% ../nbs/library/04_backbone.ipynb #b1f9526c
+# %% ../nbs/library/04_backbone.ipynb #cc73638c
 @dataclass(frozen=True)
 class SlowConfig:
     "Architecture and input of a Slow-only backbone; the defaults are R50 8x8."
@@ -66,12 +64,14 @@ class SlowConfig:
     size: int = 224
     stem_kernel: int = 1      # frames that the first convolution looks at
     stem_stride: int = 1
+    kernels: tuple = (1, 1, 3, 3)      # frames that the convolutions of each stage look at
 
 class Slow(nn.Module):
     "Clip float32 (B, 3, T, S, S) to feature (B, D)."
     def __init__(self, cfg:SlowConfig=SlowConfig()):
         super().__init__()
-        net = _pytorchvideo("resnet").create_resnet(model_depth=cfg.depth, stem_dim_out=cfg.width, stem_conv_kernel_size=(cfg.stem_kernel, 7, 7), stem_conv_stride=(cfg.stem_stride, 2, 2))
+        net = _pytorchvideo("resnet").create_resnet(model_depth=cfg.depth, stem_dim_out=cfg.width, stem_conv_kernel_size=(cfg.stem_kernel, 7, 7), stem_conv_stride=(cfg.stem_stride, 2, 2),
+                                                    stage_conv_a_kernel_size=tuple((k, 1, 1) for k in cfg.kernels))
         self.cfg, self.net, self.dim = cfg, net, 32 * cfg.width
         self.net.blocks = net.blocks[:5]
     def forward(self, clip): return self.net(clip).mean((2, 3, 4))
@@ -136,17 +136,3 @@ def load_backbone(path:str|Path) -> nn.Module:
     kind, config = MODELS[header.get("model", "slowfast")]; model = kind(config(**header["arch"]))
     load_weights(model, tensors, path)
     return model.eval()
-
-# %% ../nbs/library/04_backbone.ipynb #ecb48219
-@torch.no_grad()
-def video_features(model, path:str|Path, event_s:float=2., batch:int=16, threads:int=1, # decoder threads
-                   n_events:int|None=None # exactly so many events; None: as many as the video has
-                  ) -> np.ndarray: # float32 (E, D)
-    "One feature per event of a video file, for a model with a `cfg` of frames and size."
-    if event_s <= 0: raise InputError(f"event of {event_s} s: must be longer than 0")
-    events, out = cut_events(n_events * event_s if n_events else probe(path).duration, event_s), []
-    device = next(model.parameters()).device
-    for k in range(0, len(events), batch):
-        clips = torch.stack([to_clip(read_frames(path, clip_times(a, b, model.cfg.frames), model.cfg.size, threads)) for a, b in events[k:k + batch]])
-        out.append(model(clips.to(device)).float().cpu().numpy())
-    return np.concatenate(out)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['nt_xent', 'two_starts', 'cvrl_augment', 'TwoViews', 'show_views', 'ProjectionHead', 'ContrastiveModel']
 
-# %% ../nbs/library/05_contrast.ipynb #dd039bed
+# %% ../nbs/library/05_contrast.ipynb #9266af47
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -13,25 +13,28 @@ from torch import nn
 from torchvision.transforms import v2
 
 from .core import InputError, rng
-from .video import clip_times, read_clips, seeded, to_clip
+from .distributed import gather, rank, world
+from .video import looped, read_clips, seeded, to_clip
 
-# %% ../nbs/library/05_contrast.ipynb #03752fde
+# %% ../nbs/library/05_contrast.ipynb #5d8b408c
 def nt_xent(z1:torch.Tensor, # (B, P) projections of the first views
             z2:torch.Tensor, # (B, P) of the second views
             temperature:float=.1):
-    "Mean over the 2B anchors; each against its partner and the 2B - 2 others. Inputs are normalized inside."
+    "Mean over the 2B anchors; each against its partner and the 2B - 2 others. Inputs are normalized inside. With W processes: over this one's 2B anchors, each against the 2WB - 2 others of all."
     if z1.shape != z2.shape or z1.ndim != 2 or len(z1) < 2: raise InputError(f"nt_xent: two (B, P) tensors with B >= 2 expected, got {tuple(z1.shape)} and {tuple(z2.shape)}")
-    z = F.normalize(torch.cat([z1, z2]), dim=1)                    # (2B, P)
-    logits = (z @ z.T / temperature).fill_diagonal_(-torch.inf)    # (2B, 2B), never oneself
-    B = len(z1)
-    partner = torch.arange(2 * B, device=z.device).roll(B)
+    B, W, me = len(z1), world(), rank() * len(z1) + torch.arange(len(z1), device=z1.device)
+    with torch.autocast(z1.device.type, enabled=False):                # similarities in full precision
+        z1, z2 = (F.normalize(z.float() if z.dtype.itemsize < 4 else z, dim=1) for z in (z1, z2))
+        logits = torch.cat([z1, z2]) @ torch.cat([gather(z1), gather(z2)]).T / temperature        # (2B, 2WB)
+    oneself, partner = torch.cat([me, me + W * B]), torch.cat([me + W * B, me])
+    logits = logits.scatter(1, oneself[:, None], -torch.inf)           # never oneself
     return F.cross_entropy(logits, partner)
 
-# %% ../nbs/library/05_contrast.ipynb #e098c359
+# %% ../nbs/library/05_contrast.ipynb #964a0b56
 def two_starts(duration:float, # of the video, seconds
                clip_s:float, # of a clip, seconds
                r:np.random.Generator) -> tuple: # (start of view 1, start of view 2)
-    "CVRL's time-gap sampling. A video shorter than a clip gives both views the start 0."
+    "CVRL's time-gap sampling. A video shorter than a clip gives both views the start 0 (and is repeated: `looped`)."
     M = max(0., duration - clip_s)
     gap = M * (1 - np.sqrt(1 - r.random()))
     first = r.random() * (M - gap)
@@ -51,7 +54,7 @@ def cvrl_augment(size:int, # output side
              v2.RandomApply([v2.GaussianBlur(kernel, (.1, 2.))], 1. if view == 1 else .1)]
     return v2.Compose(steps + ([v2.RandomSolarize(128, .2)] if view == 2 else []))
 
-# %% ../nbs/library/05_contrast.ipynb #a1815593
+# %% ../nbs/library/05_contrast.ipynb #913d6741
 class TwoViews(torch.utils.data.Dataset):
     "Items (view 1, view 2), each float32 (3, T, S, S), of video files; everything random comes from (seed, epoch, index)."
     def __init__(self, infos:dict, # path -> VideoInfo
@@ -59,10 +62,12 @@ class TwoViews(torch.utils.data.Dataset):
         self.paths, self.infos, self.T, self.size, self.clip_s, self.seed, self.epoch = list(infos), infos, T, size, clip_s, seed, 0
         self.augments = [cvrl_augment(size, v, strength) for v in (1, 2)]
     def __len__(self): return len(self.paths)
+    def name(self, i): return str(self.paths[i])
     def frames(self, i):
         "The undistorted frames of both views, uint8 (T, H, W, 3)."
-        starts = two_starts(self.infos[self.paths[i]].duration, self.clip_s, rng(self.seed, "views", self.epoch, i))
-        return read_clips(self.paths[i], [clip_times(s, s + self.clip_s, self.T) for s in starts])
+        length = self.infos[self.paths[i]].duration
+        starts = two_starts(length, self.clip_s, rng(self.seed, "views", self.epoch, i))
+        return read_clips(self.paths[i], [looped(s, self.clip_s, self.T, length) for s in starts])
     def __getitem__(self, i):
         xs = [torch.from_numpy(f).permute(0, 3, 1, 2) for f in self.frames(i)]
         return tuple(to_clip(seeded(a, x, self.seed, "augment", self.epoch, i, v)) for v, (a, x) in enumerate(zip(self.augments, xs)))

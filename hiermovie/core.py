@@ -80,14 +80,17 @@ def read_table(path:str|Path,
     if missing: raise InputError(f"{path}: no column {', '.join(missing)}; found {', '.join(map(str, table.columns))}")
     return table
 
-# %% ../nbs/library/00_core.ipynb #b9b48d8a
+# %% ../nbs/library/00_core.ipynb #e6f58505
 def write_tensors(path:str|Path, tensors:dict, # name -> tensor
                   **header # JSON values that describe them
                  ) -> None:
-    "Write named tensors and a JSON header as safetensors, atomically."
+    "Write named tensors and a JSON header as safetensors, atomically; `InputError` when that fails (a full disk), and then an old file is intact."
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
     flat = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    with atomic(path) as p: save_file(flat, str(p), metadata={"hiermovie": json.dumps(header)})
+    try:
+        with atomic(path) as p: save_file(flat, str(p), metadata={"hiermovie": json.dumps(header)})
+    except (SafetensorError, OSError) as e: raise InputError(f"{path}: cannot be written: {e}") from None
 
 def read_tensors(path:str|Path) -> tuple: # (tensors, header)
     "Read what `write_tensors` wrote; `InputError` when the file is missing, broken or has no header of ours."
@@ -211,7 +214,7 @@ def data_root(data_run:str|Path # folder of a finished 00_data run
     "Folder with kinetics/, movieclips/, vidsitu/ and lvu/ that a data run made or checked."
     return Path(read_json(Path(data_run)/"root.json")["root"] or Path(data_run))
 
-# %% ../nbs/library/00_core.ipynb #6df29f01
+# %% ../nbs/library/00_core.ipynb #af0a092a
 def git_commit() -> str:
     "Commit of the working folder, with `+` when files differ from it; `unknown` outside git."
     git = lambda *a: subprocess.run(["git", *a], capture_output=True, text=True, check=True).stdout.strip()
@@ -219,12 +222,14 @@ def git_commit() -> str:
     except (OSError, subprocess.CalledProcessError): return "unknown"
 
 def provenance() -> dict:
-    "Where and with what something was computed (stages use the CPU; peak memory is that of the notebook's own process)."
+    "Where and with what something was computed (the GPU when torch is in use and finds one; peak memory is that of the notebook's own process)."
     packages = ["torch", "torchvision", "pytorchvideo", "av", "numpy", "opencv-python-headless"]
     versions = {p: metadata.version(p) for p in packages}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    torch = sys.modules.get("torch")
+    gpu = f"{torch.cuda.get_device_name()}, " if torch and torch.cuda.is_available() else ""
     return dict(commit=git_commit(), python=platform.python_version(), versions=versions, machine=platform.machine(),
-                device=f"cpu, {os.cpu_count()} cores", peak_memory_mb=round(peak))
+                device=f"{gpu}cpu, {os.cpu_count()} cores", peak_memory_mb=round(peak))
 
 # %% ../nbs/library/00_core.ipynb #e196a41b
 def notebook_parameters(notebook:str|Path) -> list:

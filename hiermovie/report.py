@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NAMES', 'PAPER', 'PAPER_LVU', 'COLOURS', 'read_run', 'gather', 'runs_of', 'vidsitu_table', 'lvu_table', 'lvu_ranks',
-           'rank_rows', 'wide_table', 'caption', 'write_tables', 'markdown_table', 'show_bars', 'show_lvu',
-           'show_two_levels', 'html_table', 'figure', 'write_page', 'losses', 'costs']
+           'rank_rows', 'wide_table', 'caption', 'write_tables', 'markdown_table', 'probe_table', 'show_bars',
+           'show_lvu', 'show_two_levels', 'html_table', 'figure', 'write_page', 'losses', 'costs']
 
 # %% ../nbs/library/12_report.ipynb #c4da01f4
 import base64, html
@@ -160,6 +160,19 @@ def markdown_table(table:pd.DataFrame) -> str:
     "A table in Markdown."
     line = lambda cells: "| " + " | ".join(map(str, cells)) + " |"
     return "\n".join([line(table.columns), line(["---"] * len(table.columns)), *(line(r) for r in table.itertuples(index=False))])
+
+# %% ../nbs/library/12_report.ipynb #2e5cbc66
+def probe_table(runs:dict) -> pd.DataFrame: # empty when nothing was probed
+    "Linear probe, nearest neighbours and retrieval of every probed backbone, in percent; the untrained network, most frequent class and chance as rows of their own."
+    out = []
+    for r in (r for r in runs.values() if r["metrics"].get("task") == "probe"):
+        objective = read_run(r["params"]["backbone_run"])["params"]["objective"]
+        for name, s in r["metrics"]["scores"].items():
+            linear, (low, high) = 100 * np.array(s["linear"]), s["knn_interval"]
+            out.append({"backbone": NAMES[objective] if name == "trained" else f"{name} ({NAMES[objective]}'s network)", "linear probe": f"{linear.mean():.1f}" + (f" ± {linear.std(ddof=1):.1f}" if len(linear) > 1 else ""),
+                        "nearest neighbours": f"{100 * s['knn']:.1f} ({100 * low:.0f} to {100 * high:.0f})", **{f"R@{k}": f"{100 * v:.1f}" for k, v in s["retrieval"].items()}, "n": s["n"]})
+    if out: out += [{"backbone": f"({name})", "linear probe": f"{100 * s[key]:.1f}", "nearest neighbours": "-", **{f"R@{k}": "-" for k in s["retrieval"]}, "n": s["n"]} for name, key in (("most frequent class", "majority"), ("chance", "chance"))]
+    return pd.DataFrame(out).drop_duplicates(ignore_index=True)
 
 # %% ../nbs/library/12_report.ipynb #dd524f62
 COLOURS = sns.color_palette("colorblind")

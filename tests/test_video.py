@@ -1,12 +1,21 @@
 """Reading by seeking equals decoding from the start, whatever the codec, the keyframes, the rate and the rotation; several clips are read at once."""
+import re
+import threading
 from fractions import Fraction
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import av
 import numpy as np
+import pandas as pd
 import pytest
 
+from hiermovie.contrast import TwoViews
 from hiermovie.core import InputError
-from hiermovie.video import read_clips, read_frames
+from hiermovie.motion import VisualAndMotion
+from hiermovie.shards import read_shards, write_shards
+from hiermovie.video import LabelledClips, looped, probe, read_clips, read_frames, read_kinetics, usable_videos
 
 FPS = 8
 
@@ -81,3 +90,71 @@ def test_a_clip_past_the_end_names_the_file(tmp_path):
     path = write(tmp_path/"s.mp4", n=8)
     assert len(read_clips(path, [[0, .5], [.9, 5.]])[1]) == 2
     with pytest.raises(InputError, match="s.mp4: asked for 1.20 s, but the video ends at 1.00 s"): read_clips(path, [[0.], [1.2]])
+
+
+def audio_only(path):
+    with av.open(str(path), "w") as box:
+        s = box.add_stream("aac", rate=16000)
+        for k in range(16):
+            f = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            f.sample_rate, f.pts = 16000, 1024 * k
+            box.mux(s.encode(f))
+        box.mux(s.encode())
+    return path
+
+
+def test_whatever_is_no_video_costs_one_line(tmp_path):
+    """Empty, text, zeros, audio, cut off in the middle: each is skipped with its name and its reason; the good one is used."""
+    good = write(tmp_path/"good.mp4")
+    (tmp_path/"empty.mp4").write_bytes(b"")
+    (tmp_path/"text.mp4").write_text("no film")
+    (tmp_path/"zeros.mp4").write_bytes(b"\0" * 4096)
+    (tmp_path/"half.mp4").write_bytes(good.read_bytes()[:good.stat().st_size // 2])
+    audio_only(tmp_path/"audio.mp4")
+    infos, coverage = usable_videos(sorted(tmp_path.glob("*.mp4")), "videos")
+    why = dict(coverage.table().set_index("item").why)
+    assert list(infos) == [good] and why["good.mp4"] == "" and all(n in why[n] for n in why if n != "good.mp4")
+    assert "0 bytes" in why["empty.mp4"] and "audio only" in why["audio.mp4"] and all("cannot be decoded" in why[n] for n in ("text.mp4", "zeros.mp4", "half.mp4"))
+
+
+def test_a_video_shorter_than_a_clip_begins_again(tmp_path):
+    """Half a second of video in two seconds of clip, for every data set of pretraining."""
+    path = write(tmp_path/"short.mp4", n=4)
+    infos = {path: probe(path)}
+    frames = read_frames(path, looped(0., 2., 8, infos[path].duration))
+    assert (frames[:2] == frames[2:4]).all() and (frames[:2] == frames[6:]).all() and not (frames[0] == frames[1]).all()
+    assert TwoViews(infos, 8, 32)[0][0].shape == LabelledClips(pd.DataFrame(dict(path=[path], label=["a"])), infos, ["a"], 8, 32)[0][0].shape == VisualAndMotion(infos, 8, 32)[0][2].shape == (3, 8, 32, 32)
+
+
+class Ranges(SimpleHTTPRequestHandler):
+    """A file server that answers range requests, as object stores do."""
+    def do_GET(self):
+        data = Path(self.translate_path(self.path)).read_bytes()
+        found = re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        a, b = (int(found[1]), min(int(found[2] or len(data) - 1), len(data) - 1)) if found else (0, len(data) - 1)
+        self.send_response(206 if found else 200)
+        for name, value in (("Accept-Ranges", "bytes"), ("Content-Length", b - a + 1), *([("Content-Range", f"bytes {a}-{b}/{len(data)}")] if found else [])): self.send_header(name, str(value))
+        self.end_headers()
+        try: self.wfile.write(data[a:b + 1])
+        except (BrokenPipeError, ConnectionResetError): self.close_connection = True       # FFmpeg has what it wanted
+
+    def log_message(self, *a): pass
+
+
+def test_shards_on_disk_and_over_http(world, tmp_path):
+    """Clips in shards are the clips: read from the disk, by range requests, and by the WebDataset library."""
+    table = read_kinetics(world/"kinetics", "train")
+    infos, _ = usable_videos(table.path, "clips")
+    write_shards(table, infos, tmp_path, shard_mb=.02)
+    assert len(list(tmp_path.glob("shard-*.tar"))) > 2
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for root in (None, f"http://127.0.0.1:{server.server_port}"):
+        packed, known = read_shards(tmp_path, root)
+        assert list(packed.label) == list(table.label) and list(known.values()) == list(infos.values())
+        for a, b in list(zip(table.path, packed.path))[:5]: assert (read_frames(a, [.2, 3.1]) == read_frames(b, [.2, 3.1])).all()
+        assert all((x == y).all() for x, y in zip(TwoViews(infos)[3], TwoViews(known)[3]))
+    server.shutdown()
+    import webdataset
+    seen = list(webdataset.WebDataset([str(p) for p in sorted(tmp_path.glob("shard-*.tar"))], shardshuffle=False).decode())
+    assert [x["__key__"] for x in seen] == list(table.video_id) and [x["mp4"] for x in seen] == [p.read_bytes() for p in table.path] and [x["json"]["label"] for x in seen] == list(table.label)
