@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['forward_flops', 'kept_bytes', 'meta', 'Machine', 'Work', 'paper_work', 'plan', 'show_growth']
 
-# %% ../nbs/library/14_plan.ipynb #16011c2a
+# %% ../nbs/library/14_plan.ipynb #c303a422
 from dataclasses import dataclass
 
 import pandas as pd
 import torch
 from torch import nn
 
-from .backbone import SlowFast, SlowFastConfig
+from .backbone import SlowFast
 from .contextualizer import Contextualizer, ContextualizerConfig
 from .core import InputError
 

@@ -3,6 +3,7 @@ import ast
 import json
 import re
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import yaml
 
 from conftest import ROOT, run
 from hiermovie.core import module_files, notebook_parameters, read_profile
+from hiermovie.pretrain import PretrainConfig
 
 LIBRARY = sorted((ROOT/"nbs/library").glob("*.ipynb"))
 STAGES = sorted((ROOT/"nbs/stages").glob("*.ipynb"))
@@ -69,7 +71,9 @@ def test_a_stage_has_one_parameter_cell_and_no_logic(notebook):
     rest = "\n".join("".join(c["source"]) for c in cells(notebook) if "parameters" not in c["metadata"].get("tags", []))
     tree = ast.parse(rest)
     read = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} | {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
-    assert not [n for n in names if n != "out" and n not in read], "parameters that the stage ignores"
+    config = {f.name for f in fields(PretrainConfig)} if "config_from" in read else set()          # read by name from globals()
+    assert config <= set(names), "settings that the stage does not offer"
+    assert not [n for n in names if n != "out" and n not in read | config], "parameters that the stage ignores"
     assert not [n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.end_lineno - n.lineno > 5], "logic belongs in the library"
 
 
