@@ -81,14 +81,16 @@ class VisualAndMotion(torch.utils.data.Dataset):
             out.append(to_clip(x) if k < 2 else x.transpose(0, 1).contiguous())
         return tuple(out)
 
-# %% ../nbs/library/05a_motion.ipynb #c7b6f69a
+# %% ../nbs/library/05a_motion.ipynb #cf14f0b2
 def show_motion(data:VisualAndMotion, i:int, frames:int=6):
     "The first clip of a video and its flow edges."
     import matplotlib.pyplot as plt
     a, _, e, _ = data.frames(i); pick = np.linspace(0, len(a) - 1, frames).round().astype(int)
-    fig, axes = plt.subplots(2, 1, figsize=(1.3 * frames, 2.9))
-    for ax, x, name in zip(axes, (a, e[..., 2]), ("frames", "flow edges")): ax.imshow(np.concatenate(list(x[pick]), 1), cmap="viridis"); ax.axis("off"); ax.set_title(name, fontsize=8)
-    fig.tight_layout()
+    fig, axes = plt.subplots(2, frames, figsize=(1.3 * frames, 3.1))
+    for row, x, name in zip(axes, (a, e[..., 2]), ("frames", "edges of the flow to the next frame (bright: moves unlike its neighbours)")):
+        for ax, k in zip(row, pick): ax.imshow(x[k], vmin=0, vmax=None if x.ndim == 4 else e[..., 2].max()); ax.axis("off")
+        row[0].set_title(name, fontsize=8, loc="left")
+    fig.subplots_adjust(.01, .01, .99, .92, .04, .15)
     return fig
 
 # %% ../nbs/library/05a_motion.ipynb #9d837d59

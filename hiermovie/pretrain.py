@@ -24,7 +24,7 @@ from .motion import MoDist, VisualAndMotion, motion_backbone
 from .train import Batches, FitOptions, fit
 from .video import LabelledClips, VideoInfo
 
-# %% ../nbs/library/08c_pretrain.ipynb #7d8155a1
+# %% ../nbs/library/08c_pretrain.ipynb #3f1e26aa
 @dataclass(frozen=True)
 class PretrainConfig:
     "Everything that decides which backbone comes out; the defaults are small, the comments the papers'."
@@ -38,7 +38,7 @@ class PretrainConfig:
     clip_s: float = 2.             # seconds per clip
     labelled: int = 0              # supervised: only so many labelled clips; 0: all
     epochs: int = 1
-    batch: int = 16                # clips (pairs of views) per step, in all processes together
+    batch: int = 16                # clips, or pairs of views, in all processes together; a step has `accumulate` of these
     lr: float = 1e-3
     weight_decay: float = 1e-4
     warmup: float = .1             # share of the steps
@@ -48,7 +48,7 @@ class PretrainConfig:
     layers: int = 3                # cvrl: hidden layers of the head
     projection: int = 64           # CVRL, MoDist: 128
     temperature: float = .1
-    queue: int = 65536             # modist
+    queue: int = 65536             # modist; fewer than there are videos, see 05a_motion
     momentum: float = .999         # modist: of the slow copies
     flow_size: int = 0             # modist: side of the frames from which flow is computed; 0: as they are
     workers: int = 0               # decoding processes, per training process

@@ -81,7 +81,7 @@ def accuracy(scores:torch.Tensor, # (N, classes)
     "Share of rows whose class is among the `k` highest scores."
     return (scores.topk(min(k, scores.shape[1]), dim=1).indices == y[:, None]).any(1).float().mean().item()
 
-# %% ../nbs/library/09b_probe.ipynb #7deae9f5
+# %% ../nbs/library/09b_probe.ipynb #47465f89
 def probe_scores(train:torch.Tensor, train_y:torch.Tensor, test:torch.Tensor, test_y:torch.Tensor, # (N, looks, D) and (N,)
                  classes:int, epochs:int=100, lr:float=32., k:int=20, seeds:tuple=(0,)) -> dict:
     "Linear probe (averaged over looks; one score per seed), nearest neighbours and retrieval (mean look), with what no-picture answers score."
@@ -97,10 +97,12 @@ def show_probe(scores:dict # name of a backbone -> `probe_scores`
     "Linear probe and nearest neighbours side by side, with chance and the most frequent class."
     import matplotlib.pyplot as plt
     fig, ax = plt.subplots(figsize=(1.6 + 1.3 * len(scores), 2.8)); first = next(iter(scores.values()))
+    ranges = np.array([s["knn_interval"] for s in scores.values()]).T * 100
     for j, (name, key) in enumerate((("linear probe", "linear"), ("nearest neighbours", "knn"))):
         values = [np.mean(s[key]) * 100 for s in scores.values()]; at = np.arange(len(scores)) + .36 * j - .18
-        ax.bar(at, values, .34, label=name)
-        for a, v in zip(at, values): ax.text(a, v + 1, f"{v:.0f}", ha="center", fontsize=8)
-    ax.axhline(100 * first["majority"], color="grey", ls=":", label="most frequent class"); ax.axhline(100 * first["chance"], color="grey", ls="--", lw=.8, label="chance")
+        ax.bar(at, values, .34, label=name, yerr=abs(ranges - values) if key == "knn" else None, capsize=3)
+        for a, v in zip(at, values): ax.text(a - .02, v + 1, f"{v:.0f}", ha="right", fontsize=8)
+    if abs(first["majority"] - first["chance"]) > .005: ax.axhline(100 * first["majority"], color="grey", ls="--", lw=.8, label="most frequent class")
+    ax.axhline(100 * first["chance"], color="grey", ls=":", label="chance")
     ax.set_xticks(range(len(scores)), scores); ax.set_ylabel("accuracy (%)"); ax.set_ylim(0, 112); ax.legend(fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(.5, -.12), frameon=False); fig.tight_layout()
     return fig

@@ -30,13 +30,14 @@ def cosine_warmup(step:int, total:int, warmup:float=.1 # share of the steps
     if step < w: return (step + 1) / w
     return .5 * (1 + math.cos(math.pi * (step - w) / max(1, total - w)))
 
-# %% ../nbs/library/08_train.ipynb #e71890cf
+# %% ../nbs/library/08_train.ipynb #6919acf1
 class Batches:
     "`batches(epoch, first)` iterates over this process's part of the shuffled batches, from number `first` on; the order depends on (seed, epoch) only."
     def __init__(self, data, size:int, seed:int=0, workers:int=0, drop_last:bool=False, collate=None):
         if len(data) == 0: raise InputError("no training examples")
         self.data, self.size, self.seed, self.workers, self.collate = data, size, seed, workers, collate
         self.drop_last = drop_last and len(data) >= size
+        if drop_last and len(data) < size and world() > 1: raise InputError(f"{len(data)} examples are fewer than a batch of {size}; {world()} processes cannot share them")
         last = len(data) % size or size
         if size % world() or not self.drop_last and last < world(): raise InputError(f"batches of {size} (the last one of {last}) cannot be shared by {world()} processes: choose a multiple, or drop the last one")
 
