@@ -19,7 +19,7 @@ from .checkpoints import read_foreign
 from .core import InputError, read_tensors, write_tensors
 from .video import MEAN, STD
 
-# %% ../nbs/library/04_backbone.ipynb #7f3d1041
+# %% ../nbs/library/04_backbone.ipynb #d43af566
 def _pytorchvideo(module):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")   # pytorchvideo 0.1.5 uses old names of torch
@@ -42,6 +42,8 @@ class SlowFast(nn.Module):
     def __init__(self, cfg:SlowFastConfig=SlowFastConfig()):
         super().__init__()
         create_slowfast = _pytorchvideo("slowfast").create_slowfast
+        if cfg.depth not in (18, 50, 101, 152): raise InputError(f"depth {cfg.depth}: SlowFast has 18, 50, 101 or 152")
+        if cfg.frames % cfg.alpha or cfg.frames < cfg.alpha: raise InputError(f"frames {cfg.frames}: must be a multiple of alpha {cfg.alpha}")
         if cfg.width % cfg.beta: raise InputError(f"width {cfg.width}: must be a multiple of beta {cfg.beta}")
         net = create_slowfast(model_depth=cfg.depth, stem_dim_outs=(cfg.width, cfg.width // cfg.beta), slowfast_channel_reduction_ratio=(cfg.beta,),
                               slowfast_fusion_conv_stride=(cfg.alpha, 1, 1), slowfast_conv_channel_fusion_ratio=cfg.fusion_ratio, slowfast_fusion_conv_kernel_size=(cfg.fusion_kernel, 1, 1))
@@ -54,7 +56,7 @@ class SlowFast(nn.Module):
         slow = clip[:, :, torch.linspace(0, T - 1, T // self.cfg.alpha).long()]
         return torch.cat([p.mean((2, 3, 4)) for p in self.net([slow, clip])], 1)   # (B, D)
 
-# %% ../nbs/library/04_backbone.ipynb #cc73638c
+# %% ../nbs/library/04_backbone.ipynb #c7220ad5
 @dataclass(frozen=True)
 class SlowConfig:
     "Architecture and input of a Slow-only backbone; the defaults are R50 8x8."
@@ -70,6 +72,7 @@ class Slow(nn.Module):
     "Clip float32 (B, 3, T, S, S) to feature (B, D)."
     def __init__(self, cfg:SlowConfig=SlowConfig()):
         super().__init__()
+        if cfg.depth not in (50, 101, 152): raise InputError(f"depth {cfg.depth}: Slow has 50, 101 or 152")
         net = _pytorchvideo("resnet").create_resnet(model_depth=cfg.depth, stem_dim_out=cfg.width, stem_conv_kernel_size=(cfg.stem_kernel, 7, 7), stem_conv_stride=(cfg.stem_stride, 2, 2),
                                                     stage_conv_a_kernel_size=tuple((k, 1, 1) for k in cfg.kernels))
         self.cfg, self.net, self.dim = cfg, net, 32 * cfg.width

@@ -16,7 +16,7 @@ from torch import nn
 
 from .core import InputError
 
-# %% ../nbs/library/00b_distributed.ipynb #f5f898f0
+# %% ../nbs/library/00b_distributed.ipynb #14af1531
 def rank() -> int:
     "Number of this process, from 0; 0 when it is alone."
     return dist.get_rank() if dist.is_initialized() else 0
@@ -35,10 +35,12 @@ def process_group(minutes:float=30 # that one process waits for another
     "Join the processes that torchrun has started together with this one; does nothing when there are none."
     if int(os.environ.get("WORLD_SIZE", 1)) == 1: yield; return
     device = pick_device()
-    if device.type == "cuda": torch.cuda.set_device(device)
+    if device.type == "cuda":
+        if device.index >= torch.cuda.device_count(): raise InputError(f"processes: number {device.index + 1} on this machine has no GPU of its own, there are {torch.cuda.device_count()}")
+        torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(minutes=minutes))
-    try: yield
-    finally: dist.destroy_process_group()
+    yield                                  # after an error the process ends with its message; leaving the group first could wait for the others
+    dist.destroy_process_group()
 
 def share(items:list) -> list:
     "This process's part of a list: every item belongs to exactly one process."
@@ -95,7 +97,7 @@ def sync_batchnorm(model:nn.Module) -> nn.Module:
         if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)): m.__class__ = SyncBatchNormCPU
     return model
 
-# %% ../nbs/library/00b_distributed.ipynb #55344e38
+# %% ../nbs/library/00b_distributed.ipynb #7c2e9b3c
 def launch(command:list, # what every process runs: a program and its arguments
            processes:int # on this machine
           ) -> str: # standard output of all of them
@@ -106,6 +108,6 @@ def launch(command:list, # what every process runs: a program and its arguments
                           capture_output=True, text=True, env=env)
     if done.returncode:
         lines = [re.sub(r"^\[rank\d+\]: ", "", l) for l in done.stderr.strip().splitlines()]
-        said = [l for l in lines if l.startswith("error: ")] or [l for l in lines if re.match(r"\w+(Error|Exception|Interrupt):", l)] or lines[-1:] or ["no message"]
+        said = [l for l in lines if l.startswith("error: ")] or [l for l in lines if re.match(r"[\w.]+(Error|Exception|Interrupt): .", l)] or lines[-1:] or ["no message"]
         raise InputError(f"{processes} processes: {said[0].removeprefix('error: ')}")
     return done.stdout

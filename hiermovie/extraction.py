@@ -6,12 +6,13 @@
 __all__ = ['vidsitu_times', 'Cutting', 'prefetch', 'features_of', 'video_features', 'write_job', 'extract', 'read_coverage',
            'run_extract']
 
-# %% ../nbs/library/04a_extraction.ipynb #6f56424d
-import queue, threading
+# %% ../nbs/library/04a_extraction.ipynb #045b7cd4
+import hashlib, json, queue, threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from tqdm import tqdm
 
@@ -30,7 +31,7 @@ def vidsitu_times(event:int, # 0..4
     centre = int((event + .5) * 2 * fps)
     return np.clip(centre - stretch // 2 + stretch // T * np.arange(T), 0, frames - 1) / fps
 
-# %% ../nbs/library/04a_extraction.ipynb #58e6afda
+# %% ../nbs/library/04a_extraction.ipynb #6e7f2c69
 @dataclass(frozen=True)
 class Cutting:
     "How videos are cut into clips."
@@ -40,14 +41,17 @@ class Cutting:
     batch: int = 16                # clips at a time
     threads: int = 1               # decoder threads
 
+    def __post_init__(self):
+        if self.convention not in ("time", "vidsitu"): raise InputError(f"convention {self.convention!r}: must be time or vidsitu")
+        for name, v, kind in (("event_s", self.event_s, (int, float)), ("n_events", 1 if self.n_events is None else self.n_events, int), ("batch", self.batch, int), ("threads", self.threads, int)):
+            if not isinstance(v, kind) or not v > 0: raise InputError(f"{name} = {v!r}: must be a number longer than 0" if name == "event_s" else f"{name} = {v!r}: must be at least 1")
+
     def clips(self, path, T:int) -> list: # of (T,) seconds
         "Times of the frames of every event of a video file."
-        if self.event_s <= 0: raise InputError(f"event of {self.event_s} s: must be longer than 0")
-        if self.convention not in ("time", "vidsitu"): raise InputError(f"convention {self.convention!r}: must be time or vidsitu")
         if self.convention == "vidsitu": return [vidsitu_times(e, T) for e in range(self.n_events or 5)]
         return [clip_times(a, b, T) for a, b in cut_events(self.n_events * self.event_s if self.n_events else probe(path).duration, self.event_s)]
 
-# %% ../nbs/library/04a_extraction.ipynb #abbdeccd
+# %% ../nbs/library/04a_extraction.ipynb #4d4f1dd1
 def prefetch(items, ahead:int=2):
     "The items of an iterator, computed ahead in a thread; its exception comes out where the item would have been."
     box, stop = queue.Queue(ahead), threading.Event()
@@ -57,7 +61,9 @@ def prefetch(items, ahead:int=2):
             except queue.Full: pass
     def work():
         try:
-            for x in items: put((x, None))
+            for x in items:
+                if stop.is_set(): return
+                put((x, None))
         except BaseException as e: put((None, e))
         else: put((None, StopIteration()))
     threading.Thread(target=work, daemon=True).start()
@@ -96,12 +102,37 @@ def video_features(model, path:str|Path, event_s:float=2., batch:int=16, threads
     if error: raise error
     return features
 
-# %% ../nbs/library/04a_extraction.ipynb #4c578d36
+# %% ../nbs/library/04a_extraction.ipynb #ab9d3dce
 def write_job(path:str|Path, checkpoint:str|Path, store:str|Path, videos:dict, # name of a set -> files
               cuts:dict # name of a set -> Cutting
              ) -> None:
     "Write an extraction job for `extract`."
+    for name, files in videos.items(): _one_name_each(name, files)
     write_json(path, dict(checkpoint=str(checkpoint), store=str(store), sets={k: dict(videos=[str(p) for p in v], cut=asdict(cuts[k])) for k, v in videos.items()}))
+
+def _one_name_each(name, files):
+    stems = pd.Series([Path(p).stem for p in files], dtype=str)
+    if stems.duplicated().any(): raise InputError(f"set {name}: two videos are called {stems[stems.duplicated()].iloc[0]}; their features would overwrite each other")
+
+def _read_job(job):
+    spec = read_json(job)
+    if not isinstance(spec, dict) or set(spec) != {"checkpoint", "store", "sets"} or not isinstance(spec["sets"], dict): raise InputError(f"{job}: not an extraction job, expected checkpoint, store and sets (stage 20 writes it)")
+    for name, what in spec["sets"].items():
+        try: what["cut"] = Cutting(**what["cut"])
+        except (TypeError, KeyError) as e: raise InputError(f"{job}: set {name}: {e}") from None
+        if not isinstance(what.get("videos"), list): raise InputError(f"{job}: set {name}: videos must be a list of files")
+        _one_name_each(name, what["videos"])
+    return spec
+
+# %% ../nbs/library/04a_extraction.ipynb #54c3cc63
+def _same_origin(folder, checkpoint, cut): # the features in a folder are all of one checkpoint and one way of cutting
+    settings = {k: v for k, v in asdict(cut).items() if k not in ("batch", "threads")}
+    key = hashlib.sha256(Path(checkpoint).read_bytes() + json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    file = Path(folder)/"origin.json"
+    if not file.exists():
+        if any(Path(folder).glob("*_feats.npy")): raise InputError(f"{folder}: has features of unknown origin (no origin.json); choose another store")
+        write_json(file, dict(key=key, cut=settings))
+    if read_json(file)["key"] != key: raise InputError(f"{folder}: has features of another checkpoint or another way of cutting; choose another store")
 
 def _is_there(store, path, cut, cfg, dim) -> bool: # a feature file that need not be made again
     try: return len(read_features(store, Path(path).stem, dim)) == len(cut.clips(path, cfg.frames))
@@ -110,21 +141,24 @@ def _is_there(store, path, cut, cfg, dim) -> bool: # a feature file that need no
 def extract(job:str|Path # file written by `write_job`
            ) -> None:
     "Make the features of this process's share of a job's videos: `<store>/<set>/<stem>_feats.npy`; coverage in `<store>/coverage-<rank>-of-<processes>.csv`."
-    spec, coverage = read_json(job), Coverage()
+    spec, coverage = _read_job(job), Coverage()
     model = load_backbone(spec["checkpoint"]).to(pick_device()); store = Path(spec["store"])
     if rank() == 0: [p.unlink() for p in store.glob("coverage-*-of-*.csv") if not p.stem.endswith(f"-of-{world()}")]      # of another number of processes
+    (store/f"coverage-{rank()}-of-{world()}.csv").unlink(missing_ok=True)
     for name, what in spec["sets"].items():
-        cut, paths = Cutting(**what["cut"]), share(what["videos"])
+        cut, paths = what["cut"], share(what["videos"]); _same_origin(store/name, spec["checkpoint"], cut)
         todo = [p for p in paths if not _is_there(store/name, p, cut, model.cfg, model.dim)]
         for p in sorted(set(paths) - set(todo)): coverage.ok(f"{name}/{Path(p).name}")
         for path, features, error in tqdm(features_of(model, todo, cut), desc=name, total=len(todo), mininterval=5, disable=None if rank() == 0 else True):
-            if error: coverage.skip(f"{name}/{Path(path).name}", error); continue
-            save_features(store/name, Path(path).stem, features); coverage.ok(f"{name}/{Path(path).name}")
+            try:
+                if error: raise error
+                save_features(store/name, Path(path).stem, features); coverage.ok(f"{name}/{Path(path).name}")
+            except InputError as e: coverage.skip(f"{name}/{Path(path).name}", e)
     write_table(store/f"coverage-{rank()}-of-{world()}.csv", coverage.table())
 
 def read_coverage(job:str|Path) -> Coverage:
     "Which videos of a job have features, in the job's order; `InputError` when not every process has finished its share."
-    spec = read_json(job); rows, files = {}, sorted(Path(spec["store"]).glob("coverage-*-of-*.csv"))
+    spec = _read_job(job); rows, files = {}, sorted(Path(spec["store"]).glob("coverage-*-of-*.csv"))
     for f in files: rows |= {t.item: (t.item, t.status, t.why) for t in read_table(f, ["item", "status", "why"], keep_default_na=False).itertuples()}
     names = [f"{k}/{Path(p).name}" for k, w in spec["sets"].items() for p in w["videos"]]
     lost = [n for n in names if n not in rows]

@@ -6,11 +6,11 @@
 __all__ = ['run_features', 'run_convert', 'run_pretrain', 'run_extract', 'run_evaluate', 'failures', 'run_reproduce', 'parser',
            'main']
 
-# %% ../nbs/library/13_predict.ipynb #a1b6f285
+# %% ../nbs/library/13_predict.ipynb #fa5abc15
 import argparse, json, os, subprocess, sys, time
 from pathlib import Path
 
-from .core import InputError, need_folder, read_profile, write_json
+from .core import InputError, lock_folder, need_folder, read_profile, write_json
 
 # %% ../nbs/library/13_predict.ipynb #4c08846a
 def run_features(args) -> int:
@@ -81,7 +81,7 @@ def _check_out(out, inputs): # before hours of work, not after
     try: Path(out).resolve().parent.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise InputError(f"--out {out}: its folder cannot be made ({e.strerror})") from e
 
-# %% ../nbs/library/13_predict.ipynb #102e9faf
+# %% ../nbs/library/13_predict.ipynb #0f624966
 def failures(out:Path, since:float # time.time() of the start
             ) -> list: # one line per failed run
     "Why runs failed: the error that the executed notebook has stored, else the last line of the log."
@@ -111,24 +111,13 @@ def run_reproduce(args) -> int:
     if args.data: shared.append(f"data={need_folder(args.data, 'data folder').resolve()}")
     began = time.time()
     print(f"running {profile}; logs and executed notebooks: {out/'notebooks'}", flush=True)
-    with _lock(out) as lock: code = subprocess.run([*shared, "--quiet", "rules", "host", "reason", "--keep-going", "--rerun-incomplete", "--nolock", *args.targets], env=env, pass_fds=[lock]).returncode
+    with lock_folder(out, "reproduction") as lock: code = subprocess.run([*shared, "--quiet", "rules", "host", "reason", "--keep-going", "--rerun-incomplete", "--nolock", *args.targets], env=env, pass_fds=[lock]).returncode
     if code:
         for line in failures(out, began): print(f"failed: {line}", file=sys.stderr)
         print(f"error: the reproduction stopped; what was finished is kept in {out}, and the same command goes on from there", file=sys.stderr)
         return 1
     if (out/"report"/"index.html").exists(): print(f"report: {out/'report'/'index.html'}")
     return 0
-
-# %% ../nbs/library/13_predict.ipynb #9ee82efe
-import contextlib, fcntl
-
-@contextlib.contextmanager
-def _lock(folder:Path):
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder/".lock", "w") as f:
-        try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError: raise InputError(f"{folder}: another reproduction is writing there") from None
-        yield f.fileno()
 
 # %% ../nbs/library/13_predict.ipynb #6004c07f
 def parser() -> argparse.ArgumentParser:

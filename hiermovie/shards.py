@@ -15,7 +15,7 @@ import pandas as pd
 from .core import InputError, atomic, read_table, write_table
 from .video import VideoInfo
 
-# %% ../nbs/library/02a_shards.ipynb #181877b3
+# %% ../nbs/library/02a_shards.ipynb #9cb329c1
 def _add(tar, name, data): # the same bytes at any time, by anybody
     member = tarfile.TarInfo(name); member.size = len(data)
     tar.addfile(member, io.BytesIO(data))
@@ -28,6 +28,8 @@ def write_shards(table:pd.DataFrame, # video_id, label, path
     "Pack videos into `shard-000000.tar`, ... with an `index.csv`; the same table gives the same bytes. `InputError` when two videos have one id."
     rows = [r for r in table.to_dict("records") if r["path"] in infos]; folder, index, n = Path(folder), [], 0
     if pd.Series([r["video_id"] for r in rows]).duplicated().any(): raise InputError(f"{folder}: two videos have the same id; a shard needs one name for each")
+    for r in rows:
+        if len(r["video_id"]) > 80 or set(r["video_id"]) & set("./!@+"): raise InputError(f"{folder}: id {r['video_id']!r}: a name in a shard has at most 80 characters and none of . / ! @ +")
     while len(index) < len(rows):
         name, at = f"shard-{n:06d}.tar", 0; n += 1
         with atomic(folder/name) as p, tarfile.open(p, "w", format=tarfile.USTAR_FORMAT) as tar:

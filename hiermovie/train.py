@@ -30,7 +30,7 @@ def cosine_warmup(step:int, total:int, warmup:float=.1 # share of the steps
     if step < w: return (step + 1) / w
     return .5 * (1 + math.cos(math.pi * (step - w) / max(1, total - w)))
 
-# %% ../nbs/library/08_train.ipynb #6919acf1
+# %% ../nbs/library/08_train.ipynb #32e68954
 class Batches:
     "`batches(epoch, first)` iterates over this process's part of the shuffled batches, from number `first` on; the order depends on (seed, epoch) only."
     def __init__(self, data, size:int, seed:int=0, workers:int=0, drop_last:bool=False, collate=None):
@@ -56,7 +56,7 @@ class Batches:
     def names(self, items:list) -> str:
         "What a message calls these examples: the data set's own names where it has some."
         name = getattr(self.data, "name", str)
-        return ", ".join(name(i) for i in items[:64]) + (" ..." if len(items) > 64 else "")
+        return ", ".join(map(name, items))
 
 def mine_of(chunk:list) -> list:
     "This process's part of a batch: one stretch, so that the parts in the order of the ranks are the batch."
@@ -92,20 +92,21 @@ def make_optimizer(model:nn.Module, name:str, # adamw, sgd, lars
     if name == "lars": return LARS(groups, lr, momentum)
     raise InputError(f"optimizer {name!r}: must be adamw, sgd or lars")
 
-# %% ../nbs/library/08_train.ipynb #e895d5a6
-def save_state(path:str|Path, model, optimizer, step:int, log:list, plan:tuple=()) -> None:
+# %% ../nbs/library/08_train.ipynb #eb35a0a1
+def save_state(path:str|Path, model, optimizer, step:int, log:list, plan:dict|None=None) -> None:
     "Everything that `fit` needs to go on after `step` steps; `InputError` when it cannot be written, and then the old file is intact."
     old = "the state before it is kept" if Path(path).exists() else "nothing was kept"
     try:
-        with atomic(path) as p: torch.save(dict(model=model.state_dict(), kind=type(optimizer).__name__, optimizer=optimizer.state_dict(), step=step, log=log, plan=list(plan)), p)
+        with atomic(path) as p: torch.save(dict(model=model.state_dict(), kind=type(optimizer).__name__, optimizer=optimizer.state_dict(), step=step, log=log, plan=plan or {}), p)
     except (OSError, RuntimeError) as e: raise InputError(f"{path}: the training state of step {step} cannot be written ({str(e).splitlines()[0]}); {old}") from e
 
-def load_state(path:str|Path, model, optimizer, plan:tuple=()) -> tuple: # (steps done, log)
+def load_state(path:str|Path, model, optimizer, plan:dict|None=None) -> tuple: # (steps done, log)
     "Restore what `save_state` wrote; `InputError` when the file is broken, or of another model or plan."
     try: state = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as e: raise InputError(f"{path}: not a training state ({type(e).__name__})") from e   # torch raises many kinds
     if not isinstance(state, dict) or set(state) != {"model", "kind", "optimizer", "step", "log", "plan"}: raise InputError(f"{path}: not a training state")
-    if state["plan"] != list(plan): raise InputError(f"{path}: state of a training of {state['plan']} (epochs, batches, batch, accumulated), this one is {list(plan)}")
+    other = [f"{k} {state['plan'].get(k)}, now {v}" for k, v in (plan or {}).items() if state["plan"].get(k) != v]
+    if other: raise InputError(f"{path}: state of another training: {'; '.join(other)}")
     load_weights(model, state["model"], path)
     if state["kind"] != type(optimizer).__name__: raise InputError(f"{path}: state of a training with {state['kind']}, expected {type(optimizer).__name__}")
     optimizer.load_state_dict(state["optimizer"])
@@ -157,7 +158,7 @@ class Stepper:
         if hasattr(self.model, "after_step"): self.model.after_step()
         return total.item(), norm.item()
 
-# %% ../nbs/library/08_train.ipynb #71459132
+# %% ../nbs/library/08_train.ipynb #63f33766
 def _writer(folder, start):
     try: from torch.utils.tensorboard import SummaryWriter
     except ImportError as e: raise InputError("tensorboard: the package is not installed (pip install hiermovie[tensorboard])") from e
@@ -173,8 +174,9 @@ def fit(model, loss_fn, # (model, batch) -> scalar, a mean over the batch
     if options.accumulate < 1: raise InputError(f"accumulate = {options.accumulate}: must be at least 1")
     sync_batchnorm(model.to(pick_device())); A = options.accumulate
     stepper = Stepper(model, loss_fn, make_optimizer(model, options.optimizer, lr, weight_decay, options.momentum), clip, options)
-    plan = (epochs, len(batches), batches.size, A); per_epoch = -(-len(batches) // A); total = epochs * per_epoch
+    plan = dict(epochs=epochs, batches=len(batches), batch=batches.size, accumulate=A, seed=seed, lr=lr, weight_decay=weight_decay, warmup=warmup, clip=clip, optimizer=options.optimizer, momentum=options.momentum, bf16=options.bf16); per_epoch = -(-len(batches) // A); total = epochs * per_epoch
     done, log = load_state(state, model, stepper.optimizer, plan) if state and Path(state).exists() else (0, [])
+    _agree(state, done, log)
     board = _writer(options.tensorboard, done) if options.tensorboard and rank() == 0 else None
     with tqdm(desc=desc, mininterval=5, initial=done, total=total, disable=None if rank() == 0 else True) as bar:
         for epoch in range(done // per_epoch, epochs):
@@ -185,17 +187,28 @@ def fit(model, loss_fn, # (model, batch) -> scalar, a mean over the batch
                 bar.update()
                 if board: [board.add_scalar(name, x, step) for name, x in zip(COLUMNS[2:], log[-1][2:])]
                 if rank() == 0 and (step + 1 == total or (step + 1) % (options.save_every or per_epoch) == 0): _keep(state, model, stepper.optimizer, step + 1, log, plan, options)
+    if rank() == 0: _keep(None, model, stepper.optimizer, total, log, plan, options)
     if board: board.close()
     model.cpu(); model.eval()
     return pd.DataFrame(log, columns=COLUMNS)
 
+# %% ../nbs/library/08_train.ipynb #2b6c9914
 def _steps(batches, epoch, A, start, desc, seed): # (step, [(batch, weight)], words for a message), from step `start` on
     chunks, per_epoch = batches.chunks(epoch), -(-len(batches) // A); first = (start - epoch * per_epoch) * A
     loaded = iter(batches(epoch, first))
     for k in range(first, len(chunks), A):
         group, step = chunks[k:k + A], epoch * per_epoch + k // A; n = sum(map(len, group))
-        where = lambda j, group=group, step=step: f"at epoch {epoch}, step {step} of {desc}; lower the learning rate or look at the examples: {batches.names(mine_of(group[j]) if j is not None else sum(group, []))}"
-        yield step, [(next(loaded), len(mine_of(c)) * world() / n) for c in group], where
+        where = lambda j, group=group, step=step: f"at epoch {epoch}, step {step} of {desc}; lower the learning rate or look at the examples: {batches.names(group[j] if j is not None else sum(group, []))}"
+        yield step, [(_next(loaded), len(mine_of(c)) * world() / n) for c in group], where
+
+def _next(loaded): # a worker process reports an error as a text with its traceback; the last line is the message
+    try: return next(loaded)
+    except InputError as e: raise InputError(str(e).strip().splitlines()[-1].split("InputError: ", 1)[-1]) from None
+
+def _agree(state, done, log): # all processes go on from the same step, or none does
+    if world() == 1: return
+    said = [None] * world(); dist.all_gather_object(said, [done, log[-1:]])
+    if any(s != said[0] for s in said): raise InputError(f"{state}: the processes do not see the same state (steps {', '.join(str(s[0]) for s in said)}); the folder must be one that all machines share")
 
 def _keep(state, model, optimizer, step, log, plan, options):
     if state: save_state(state, model, optimizer, step, log, plan)

@@ -23,7 +23,7 @@ from torchvision.transforms import v2
 
 from .core import Coverage, InputError, derive_seed, need_file, need_folder, read_table, rng
 
-# %% ../nbs/library/02_video.ipynb #43b3580d
+# %% ../nbs/library/02_video.ipynb #43c4889f
 def video_address(path:str|Path) -> tuple: # (address, options)
     "What FFmpeg is asked to open: a file that exists, or a stretch of an archive; and the protocols that it may use for that."
     inside = re.fullmatch(r"(.+\.tar)!.+@(\d+)\+(\d+)", str(path))
@@ -37,7 +37,7 @@ def open_video(path:str|Path):
     "A PyAV container with at least one video stream; every decoding error inside the block becomes an `InputError` that names the file."
     address, options = video_address(path)
     try:
-        with av.open(address, options=options) as box:
+        with av.open(address, options=options, timeout=(10, 60) if options else None) as box:      # seconds: an archive may be far away
             if not box.streams.video: raise InputError(f"{path}: no video stream in it (audio only?)")
             yield box
     except (av.FFmpegError, UnicodeDecodeError) as e: raise InputError(f"{path}: cannot be decoded as a video: {e}") from None
@@ -174,7 +174,7 @@ def show_frames(frames:np.ndarray, # uint8 (T, H, W, 3)
     fig.subplots_adjust(.01, .01, .99, .85, .04)
     return fig
 
-# %% ../nbs/library/02_video.ipynb #356e9e73
+# %% ../nbs/library/02_video.ipynb #6a5d1baa
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".m4v")
 
 def list_videos(folder:str|Path) -> list: # of Path, sorted
@@ -187,14 +187,19 @@ def find_videos(root:str|Path) -> list: # of Path, sorted
     "Video files anywhere below `root`, through symbolic links too."
     return sorted(Path(d)/f for d, _, files in os.walk(root, followlinks=True) for f in files if Path(f).suffix.lower() in SUFFIXES)
 
+def _decode_all(path):
+    with open_video(path) as box:
+        for _ in box.decode(video=0): pass
+
 def usable_videos(paths, # files
-                  what:str # for messages
+                  what:str, # for messages
+                  whole:bool=False # decode all of each, for damage in the middle; slow
                  ) -> tuple: # (dict path -> VideoInfo, Coverage)
     "Probe every file and decode its ends; broken ones go to the coverage with the reason. `InputError` when none is left."
     good, coverage = {}, Coverage()
     for p in paths:
         try:
-            info = probe(p); read_frames(p, [0.]); read_frames(p, [max(0., info.duration - .1)])
+            info = probe(p); read_frames(p, [0.]); read_frames(p, [max(0., info.duration - .1)]); _decode_all(p) if whole else None
             good[p] = info; coverage.ok(Path(p).name)
         except InputError as e: coverage.skip(Path(p).name, e)
     coverage.check(what)

@@ -121,6 +121,38 @@ def test_batches_that_cannot_be_shared(clips, tmp_path):
     with pytest.raises(InputError, match="batches of 5 .* cannot be shared by 2 processes"): launch(["hiermovie", "pretrain", tmp_path], 2)
 
 
+def test_processes_that_see_different_states(clips, tmp_path, monkeypatch):
+    """Two machines without a shared folder: one has a state, the other has none. Going on would train silently wrong."""
+    from hiermovie.train import Stepper
+    for name in ("0", "1"): prepare(tmp_path/name, PretrainConfig("cvrl", **SMALL, batch=4, epochs=3, save_every=2), *clips)
+    step, count = Stepper.__call__, []
+    def stops(self, *a):
+        count.append(1)
+        if len(count) == 6: raise InputError("power cut")
+        return step(self, *a)
+    monkeypatch.setattr(Stepper, "__call__", stops)
+    with pytest.raises(InputError, match="power cut"): pretrain(tmp_path/"0")
+    assert (tmp_path/"0/state.pt").exists() and not (tmp_path/"1/state.pt").exists()
+    (tmp_path/"go.py").write_text(f"import os\nfrom hiermovie.pretrain import run_pretrain\nrun_pretrain(f\"{tmp_path}/{{os.environ['RANK']}}\")\n")
+    with pytest.raises(InputError, match=r"do not see the same state \(steps 4, 0\)"): launch([sys.executable, tmp_path/"go.py"], 2)
+    assert not (tmp_path/"0/backbone.safetensors").exists()
+
+
+def test_fewer_videos_than_a_batch(clips, tmp_path):
+    """Seven videos in a batch of eight for two processes: refused, since negatives are gathered in equal shares."""
+    table, infos = clips
+    prepare(tmp_path, PretrainConfig("cvrl", **SMALL, batch=8), table.iloc[:7], infos)
+    with pytest.raises(InputError, match="7 examples are fewer than a batch of 8; 2 processes cannot share them"): launch(["hiermovie", "pretrain", tmp_path], 2)
+
+
+def test_one_training_at_a_time_in_a_folder(clips, tmp_path):
+    from hiermovie.core import lock_folder
+    prepare(tmp_path, PretrainConfig("cvrl", **SMALL, batch=4), *clips)
+    with lock_folder(tmp_path, "training"):
+        done = subprocess.run(program(tmp_path, 1), capture_output=True, text=True)
+    assert done.returncode == 2 and "another training is writing there" in done.stderr and done.stderr.count("\n") == 1
+
+
 def test_extraction_shared_by_two_processes(world, tmp_path):
     """Every video once, the same features as one process makes; a broken file costs one line; a second start makes nothing anew."""
     import numpy as np

@@ -63,6 +63,40 @@ def test_workers_change_nothing(clips):
         for o in others: assert all(torch.equal(a, b) for a, b in zip(first, o))
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_video_that_disappears_is_named(workers, world, clips, tmp_path):
+    """Between the check and the training, with and without worker processes: one line, the file in it."""
+    import shutil
+    table, infos = clips
+    paths = {p: tmp_path/"v"/p.name for p in table.path}
+    (tmp_path/"v").mkdir()
+    for a, b in paths.items(): shutil.copy(a, b)
+    prepare(tmp_path, PretrainConfig("cvrl", depth=18, width=8, size=32, hidden=8, projection=8, batch=4, workers=workers), table.assign(path=table.path.map(paths)), {paths[p]: i for p, i in infos.items()})
+    gone = paths[table.path[5]]
+    gone.unlink()
+    with pytest.raises(InputError) as e: pretrain(tmp_path)
+    assert str(e.value) == f"{gone}: no such video"
+
+
+def test_damage_in_the_middle_is_found_by_decoding_everything(world, tmp_path):
+    source = sorted((world/"movieclips/videos").glob("*.mp4"))[0]
+    data = bytearray(source.read_bytes())
+    for k in range(len(data) // 2, len(data) // 2 + 1500): data[k] = (data[k] * 7 + k) % 256
+    (tmp_path/"hurt.mp4").write_bytes(data)
+    (tmp_path/"whole.mp4").write_bytes(source.read_bytes())
+    good, coverage = usable_videos(sorted(tmp_path.glob("*.mp4")), "videos", whole=True)
+    assert [p.name for p in good] == ["whole.mp4"] and "hurt.mp4" in coverage.table().why[0]
+
+
+@pytest.mark.parametrize("values,message", [("null", "expected a configuration"), ('{"lrr": 1}', "unknown setting lrr"), ('{"batch": 0}', "batch: 0"), ('{"epochs": 1.5}', "epochs: 1.5"), ('{"frames": 9}', "multiple of alpha"), ('{"depth": 34}', "depth 34"),
+                                            ('{"objective": "modist"}', "queue: 65536, must be at most the number of videos"), ('{"bf16": "yes"}', "bf16: 'yes'"), ('{"warmup": 2.0}', "warmup: 2.0")])
+def test_a_configuration_that_makes_no_sense(values, message, clips, tmp_path):
+    prepare(tmp_path, PretrainConfig(), *clips)
+    (tmp_path/"pretrain.json").write_text(values)
+    with pytest.raises(InputError, match=message): pretrain(tmp_path)
+    assert not (tmp_path/"backbone.safetensors").exists()
+
+
 def test_not_finite_names_the_videos(clips, tmp_path):
     """A learning rate that is far too high: the message has the files of the batch."""
     prepare(tmp_path, PretrainConfig("cvrl", depth=18, width=8, size=32, hidden=8, projection=8, batch=4, epochs=3, lr=1e30, optimizer="sgd", clip_norm=0, warmup=0), *clips)
