@@ -6,7 +6,7 @@
 __all__ = ['vidsitu_times', 'Cutting', 'prefetch', 'features_of', 'video_features', 'write_job', 'extract', 'read_coverage',
            'run_extract']
 
-# %% ../nbs/library/04a_extraction.ipynb #045b7cd4
+# %% ../nbs/library/04a_extraction.ipynb #85c376a8
 import hashlib, json, queue, threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from .backbone import load_backbone
 from .core import Coverage, InputError, read_json, read_table, write_json, write_table
 from .distributed import pick_device, process_group, rank, share, world
 from .features import cut_events, read_features, save_features
-from .video import clip_times, probe, read_clips, to_clip
+from .video import MEAN, STD, clip_times, probe, read_clips
 
 # %% ../nbs/library/04a_extraction.ipynb #69be8957
 def vidsitu_times(event:int, # 0..4
@@ -31,7 +31,7 @@ def vidsitu_times(event:int, # 0..4
     centre = int((event + .5) * 2 * fps)
     return np.clip(centre - stretch // 2 + stretch // T * np.arange(T), 0, frames - 1) / fps
 
-# %% ../nbs/library/04a_extraction.ipynb #6e7f2c69
+# %% ../nbs/library/04a_extraction.ipynb #e7e7dbbc
 @dataclass(frozen=True)
 class Cutting:
     "How videos are cut into clips."
@@ -40,10 +40,11 @@ class Cutting:
     n_events: int|None = None      # exactly so many; None: as many as the video has
     batch: int = 16                # clips at a time
     threads: int = 1               # decoder threads
+    workers: int = 0               # decoding processes; 0: a thread
 
     def __post_init__(self):
         if self.convention not in ("time", "vidsitu"): raise InputError(f"convention {self.convention!r}: must be time or vidsitu")
-        for name, v, kind in (("event_s", self.event_s, (int, float)), ("n_events", 1 if self.n_events is None else self.n_events, int), ("batch", self.batch, int), ("threads", self.threads, int)):
+        for name, v, kind in (("event_s", self.event_s, (int, float)), ("n_events", 1 if self.n_events is None else self.n_events, int), ("batch", self.batch, int), ("threads", self.threads, int), ("workers", self.workers + 1, int)):
             if not isinstance(v, kind) or not v > 0: raise InputError(f"{name} = {v!r}: must be a number longer than 0" if name == "event_s" else f"{name} = {v!r}: must be at least 1")
 
     def clips(self, path, T:int) -> list: # of (T,) seconds
@@ -75,10 +76,10 @@ def prefetch(items, ahead:int=2):
             yield x
     finally: stop.set()
 
-# %% ../nbs/library/04a_extraction.ipynb #054959f2
+# %% ../nbs/library/04a_extraction.ipynb #fa177325
 def _batches(path, cfg, cut): # clips of a video, a batch of events from one opened file
     clips = cut.clips(path, cfg.frames)
-    for k in range(0, len(clips), cut.batch): yield torch.stack([to_clip(f) for f in read_clips(path, clips[k:k + cut.batch], cfg.size, cut.threads)])
+    for k in range(0, len(clips), cut.batch): yield torch.from_numpy(np.stack(read_clips(path, clips[k:k + cut.batch], cfg.size, cut.threads)))      # uint8 (B, T, S, S, 3)
 
 def _all_batches(paths, cfg, cut): # (path, clips or None at the end of a video, its error or None)
     for p in paths:
@@ -87,14 +88,24 @@ def _all_batches(paths, cfg, cut): # (path, clips or None at the end of a video,
             yield p, None, None
         except InputError as e: yield p, None, e
 
+class _Decoded(torch.utils.data.IterableDataset): # each worker process has its own videos
+    def __init__(self, paths, cfg, cut): self.paths, self.cfg, self.cut = list(paths), cfg, cut
+    def __iter__(self):
+        me = torch.utils.data.get_worker_info()
+        return _all_batches(self.paths[me.id::me.num_workers] if me else self.paths, self.cfg, self.cut)
+
 @torch.no_grad()
 def features_of(model, paths, cut:Cutting=Cutting()):
-    "Yields (path, features float32 (E, D), None), or (path, None, error) for a file that cannot be used; decodes ahead."
-    device, done = next(model.parameters()).device, []
-    for path, clips, error in prefetch(_all_batches(paths, model.cfg, cut)):
-        if clips is not None: done.append(model(clips.to(device)).float().cpu().numpy()); continue
-        yield path, None if error else np.concatenate(done), error
-        done = []
+    "Yields (path, features float32 (E, D), None), or (path, None, error) for a file that cannot be used, in the order in which they are done; decodes ahead."
+    for p in model.parameters(): p.data = p.data.contiguous(memory_format=torch.channels_last_3d) if p.ndim == 5 else p.data
+    device, done, todo = next(model.parameters()).device, {}, _Decoded(paths, model.cfg, cut)
+    loaded = torch.utils.data.DataLoader(todo, batch_size=None, num_workers=cut.workers, pin_memory=device.type == "cuda") if cut.workers and len(todo.paths) > 1 else prefetch(todo)
+    for path, frames, error in loaded:
+        if frames is None:
+            parts = done.pop(path, [])
+            yield path, None if error else np.concatenate(parts), error; continue
+        clips = frames.to(device, non_blocking=True).float().div_(255).sub_(MEAN).div_(STD).permute(0, 4, 1, 2, 3)      # channels last in memory, as decoded
+        done.setdefault(path, []).append(model(clips).float().cpu().numpy())
 
 def video_features(model, path:str|Path, event_s:float=2., batch:int=16, threads:int=1, n_events:int|None=None, convention:str="time") -> np.ndarray: # float32 (E, D)
     "One feature per event of a video file, for a model with a `cfg` of frames and size."
@@ -124,9 +135,9 @@ def _read_job(job):
         _one_name_each(name, what["videos"])
     return spec
 
-# %% ../nbs/library/04a_extraction.ipynb #54c3cc63
+# %% ../nbs/library/04a_extraction.ipynb #e53da0cc
 def _same_origin(folder, checkpoint, cut): # the features in a folder are all of one checkpoint and one way of cutting
-    settings = {k: v for k, v in asdict(cut).items() if k not in ("batch", "threads")}
+    settings = {k: v for k, v in asdict(cut).items() if k not in ("batch", "threads", "workers")}
     key = hashlib.sha256(Path(checkpoint).read_bytes() + json.dumps(settings, sort_keys=True).encode()).hexdigest()
     file = Path(folder)/"origin.json"
     if not file.exists():

@@ -163,7 +163,7 @@ def test_extraction_shared_by_two_processes(world, tmp_path):
     save_backbone(tmp_path/"b.safetensors", SlowFast(SlowFastConfig(18, 8, frames=8, size=32)))
     (tmp_path/"broken.mp4").write_bytes(b"\0" * 5000)
     videos = {"vidsitu": [*sorted((world/"vidsitu/videos").glob("*.mp4")), tmp_path/"broken.mp4"], "movieclips": sorted((world/"movieclips/videos").glob("*.mp4"))}
-    cuts = dict(vidsitu=Cutting("vidsitu", n_events=5), movieclips=Cutting(batch=3))
+    cuts = dict(vidsitu=Cutting("vidsitu", n_events=5, workers=2), movieclips=Cutting(batch=3))
     for n in (1, 2): write_job(tmp_path/f"{n}.json", tmp_path/"b.safetensors", tmp_path/str(n), videos, cuts)
     extract(tmp_path/"1.json")
     launch(["hiermovie", "extract", tmp_path/"2.json"], 2)
