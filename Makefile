@@ -3,17 +3,19 @@ PROFILE ?= mini
 DATA    ?=
 PYTHON  ?= python3
 CORES   ?=
+SWEEPS  ?= amount block loss depth length film labels
 BIN     := .venv/bin
 UV      := uv==0.13.9
 
 # stages and tests start several times faster from compiled bytecode
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup reproduce test bench lab clean export notebooks readme lock
+.PHONY: help setup reproduce ablations test bench lab clean export notebooks readme lock
 
 help:
 	@echo "make reproduce PROFILE=tiny   data, pretraining, all tasks, tables, figures, one page (minutes)"
 	@echo "make reproduce                the same with PROFILE=mini"
+	@echo "make ablations                every sweep of the profile, one figure each (hours with mini)"
 	@echo "make test                     all tests"
 	@echo "make bench                    what is claimed about speed, measured (CPU)"
 	@echo "make lab                      JupyterLab on the notebooks"
@@ -34,6 +36,9 @@ setup:
 reproduce: setup
 	@$(BIN)/hiermovie reproduce --profile $(PROFILE) $(if $(CORES),--cores $(CORES)) $(if $(DATA),--data "$(DATA)")
 
+ablations: setup
+	@$(BIN)/hiermovie reproduce --profile $(PROFILE) $(if $(CORES),--cores $(CORES)) $(if $(DATA),--data "$(DATA)") $(foreach s,$(SWEEPS),sweep-$(s))
+
 test: setup
 	$(BIN)/python -m pytest
 
@@ -41,6 +46,7 @@ test: setup
 bench: setup
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r tests/bench/requirements.lock
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/metrics.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/generation.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/loading.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/training.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/extraction.py

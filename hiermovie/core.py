@@ -6,7 +6,7 @@
 __all__ = ['InputError', 'need_file', 'need_folder', 'atomic', 'lock_folder', 'write_json', 'read_json', 'write_table',
            'read_table', 'write_tensors', 'read_tensors', 'derive_seed', 'rng', 'seed_all', 'youtube_of', 'Coverage',
            'stage_params', 'code_key', 'notebook_key', 'run_key', 'Run', 'start_run', 'data_root', 'git_commit',
-           'provenance', 'notebook_parameters', 'module_files', 'read_profile']
+           'provenance', 'notebook_parameters', 'module_files', 'sweep_runs', 'read_profile']
 
 # %% ../nbs/library/00_core.ipynb #482849d3
 import contextlib, hashlib, json, os, platform, random, re, resource, shutil, subprocess, sys, time
@@ -264,9 +264,41 @@ def module_files(notebook:str|Path, package:str|Path="hiermovie") -> list:
             if name and name not in seen: seen.add(name); todo.append((Path(package)/f"{name}.py").read_text(encoding="utf-8"))
     return [str(Path(package)/f"{m}.py") for m in sorted(seen)]
 
-# %% ../nbs/library/00_core.ipynb #89d79073
+# %% ../nbs/library/00_core.ipynb #9f200869
+def sweep_runs(name:str, spec:dict, runs:dict, known:dict # parameter names of each stage
+              ) -> dict: # run name -> dict(stage, params)
+    "The runs of one sweep and the run that gathers them; `InputError` names what is wrong in it."
+    keys = ("parameter", "values", "seeds", "runs", "measure")
+    if not isinstance(spec, dict) or set(spec) - {"title"} != set(keys): raise InputError(f"sweep {name}: expected {', '.join(keys)} (and title)")
+    parameter, values, seeds, below, lines = (spec[k] for k in keys); copied = [*below, *lines]
+    for n in copied:
+        if n not in runs: raise InputError(f"sweep {name}: no run called {n}")
+    reads = lambda n: [v for k, v in runs[n]["params"].items() if k.endswith("_run") and v in copied]
+    reached = lambda n: parameter in known[runs[n]["stage"]] or any(map(reached, reads(n)))
+    if not any(map(reached, copied)): raise InputError(f"sweep {name}: none of {', '.join(copied)} has a parameter {parameter}")
+    called = lambda n, v, s: f"sweep-{name}-" + (re.sub(r"[^a-zA-Z0-9.]+", "_", str(v)) + "-" if reached(n) else "") + f"{s}-{n}"
+    out, measured = {}, []
+    for n, v, s in ((n, v, s) for n in copied for v in values for s in seeds):
+        has = known[runs[n]["stage"]]; own = {k: called(w, v, s) if k.endswith("_run") and w in copied else w for k, w in runs[n]["params"].items()}
+        own |= {k: w for k, w in ((parameter, v), ("seed", s), ("seeds", [s]), ("labelled_seed", s)) if k in has}
+        out[called(n, v, s)] = dict(stage=runs[n]["stage"], params=own)
+        if n in lines: measured.append(called(n, v, s))
+    first = [called(below[0], v, s) for v in values for s in seeds] if below and reached(below[0]) else []
+    gathers = dict(title=spec.get("title", name), parameter=parameter, values=values, seeds=seeds, lines=lines, measured_runs=list(dict.fromkeys(measured)), pretrained_runs=first)
+    return out | {f"sweep-{name}": dict(stage="60_ablations", params=gathers)}
+
+# %% ../nbs/library/00_core.ipynb #38df44c0
+def _stage_of(path, name, own, defaults, known, stages): # one run of a profile, its parameter names checked
+    own = dict(own or {}); stage = own.pop("stage", None)
+    if stage not in known: known[stage] = notebook_parameters(Path(stages)/f"{stage}.ipynb")
+    params = {**(defaults.get(stage) or {}), **own}
+    unknown = sorted(set(params) - set(known[stage]))
+    if unknown: raise InputError(f"{path}: run {name}: unknown parameter {unknown[0]}; {stage} has {', '.join(known[stage])}")
+    return dict(stage=stage, params=params)
+
 def read_profile(path:str|Path, # runs/profiles/<name>.yaml
-                 stages:str|Path # folder of the stage notebooks
+                 stages:str|Path, # folder of the stage notebooks
+                 sweeps:bool=False # with the runs of its sweeps
                 ) -> dict: # run name -> dict(stage, params, needs)
     "Read a profile and check every name in it: stages, parameters and the runs they read."
     try: profile = yaml.safe_load(need_file(path, "profile").read_text(encoding="utf-8"))
@@ -274,14 +306,13 @@ def read_profile(path:str|Path, # runs/profiles/<name>.yaml
     if not isinstance(profile, dict) or not isinstance(profile.get("runs"), dict): raise InputError(f"{path}: a profile needs a section `runs`")
     defaults, runs, known = profile.get("defaults") or {}, {}, {}
     for name, own in profile["runs"].items():
-        own = dict(own or {}); stage = own.pop("stage", None)
-        if stage not in known: known[stage] = notebook_parameters(Path(stages)/f"{stage}.ipynb")
-        params = {**(defaults.get(stage) or {}), **own}
-        unknown = sorted(set(params) - set(known[stage]))
-        if unknown: raise InputError(f"{path}: run {name}: unknown parameter {unknown[0]}; {stage} has {', '.join(known[stage])}")
-        runs[name] = dict(stage=stage, params=params)
+        runs[name] = _stage_of(path, name, own, defaults, known, stages)
+    plain = list(runs)
+    for name, spec in (profile.get("sweeps") or {}).items() if sweeps else ():
+        try: runs |= sweep_runs(name, spec, {n: runs[n] for n in plain}, known)
+        except InputError as e: raise InputError(f"{path}: {e}") from None
     for name, run in runs.items():
-        if run["params"].get("reads_runs") == "all": run["params"]["reads_runs"] = [n for n in runs if n != name]
+        if run["params"].get("reads_runs") == "all": run["params"]["reads_runs"] = [n for n in plain if n != name]
         run["needs"] = [n for k, v in run["params"].items() if k.endswith(("_run", "_runs")) and v for n in ([v] if isinstance(v, str) else v)]
         for need in run["needs"]:
             if need not in runs: raise InputError(f"{path}: run {name}: reads run {need}, which the profile does not have")

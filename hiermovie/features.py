@@ -50,7 +50,7 @@ def read_features(store:str|Path, name:str, dim:int|None=None # expected D
     if dim is not None and x.shape[1] != dim: raise InputError(f"{path}: features of {x.shape[1]} numbers, expected {dim}")
     return x.astype(np.float32)
 
-# %% ../nbs/library/03_features.ipynb #937a525d
+# %% ../nbs/library/03_features.ipynb #c67f2a90
 def write_index(store:str|Path, names:list, **about # backbone, event_s, ...
                ) -> dict:
     "Describe a finished store in `index.json`: D, the number of events of each entry, and whatever else is said of it."
@@ -68,7 +68,10 @@ def read_store(store:str|Path, names:list|None=None # which entries, None: all
     names = list(index["events"]) if names is None else list(names)
     missing = [n for n in names if n not in index["events"]]
     if missing: raise InputError(f"{store}: no features for {len(missing)} of {len(names)} entries, first {missing[0]}")
-    return {n: read_features(store, n, index["dim"]) for n in names}, index
+    out = {n: read_features(store, n, index["dim"]) for n in names}
+    for n, x in out.items():
+        if len(x) != index["events"][n]: raise InputError(f"{Path(store)/f'{n}_feats.npy'}: has {len(x)} events, the index says {index['events'][n]}; extract the features again")
+    return out, index
 
 # %% ../nbs/library/03_features.ipynb #66441434
 def pad_sequences(sequences:list # of (E_i, D) arrays or tensors

@@ -104,7 +104,7 @@ def info_nce(query:torch.Tensor, # (B, P)
         logits = torch.cat([(query * key).sum(1, keepdim=True), query @ queue.T], 1) / temperature      # (B, 1 + Q)
     return F.cross_entropy(logits, torch.zeros(len(query), dtype=torch.long, device=query.device))
 
-# %% ../nbs/library/05a_motion.ipynb #378029a7
+# %% ../nbs/library/05a_motion.ipynb #b5477081
 class Queue(nn.Module):
     "The last `size` keys, unit length; the oldest go first. Called, it gives those that are there: (n, P), n <= size."
     def __init__(self, size:int, dim:int):
@@ -123,9 +123,9 @@ class Momentum(nn.Module):
     def __init__(self, net:nn.Module, momentum:float=.999):
         super().__init__()
         self.net, self.slow, self.momentum = net, copy.deepcopy(net).requires_grad_(False), momentum
-    def forward(self, x): return self.net(x)
+    def forward(self, *x): return self.net(*x)
     @torch.no_grad()
-    def key(self, x): return self.slow(x)
+    def key(self, *x): return self.slow(*x)
     @torch.no_grad()
     def follow(self):
         "One step of the copy towards the network."

@@ -46,7 +46,7 @@ class _DType:
         else: flat = np.frombuffer(data.encode("latin1") if isinstance(data, str) else data, self.type).copy()      # Python 2 wrote bytes as text
         return flat.reshape(shape, order="F" if order == "F" else "C")
 
-# %% ../nbs/library/00a_pickles.ipynb #43471988
+# %% ../nbs/library/00a_pickles.ipynb #56bdc5f0
 def _made(name, args): # what a class or function of the pickle gives
     kinds = [type(a) for a in args]
     if name == "dtype": return _DType(*args)
@@ -65,11 +65,22 @@ _NAMES = {f"{b} {n}" for b in ("builtins", "__builtin__") for n in ("set", "froz
 
 class _Name:
     "A class or function that the pickle names and that is known here."
-    def __init__(self, path):
-        if path not in _NAMES: raise InputError(f"the pickle asks for {path.replace(' ', '.')}; only containers, numbers, strings and numpy arrays are read")
-        self.name = path.split(" ")[1]
+    def __init__(self, path, records=False):
+        self.known = path in _NAMES
+        if not self.known and not records: raise InputError(f"the pickle asks for {path.replace(' ', '.')}; only containers, numbers, strings and numpy arrays are read")
+        self.name = path.split(" ")[1] if self.known else path
 
-def _built(target, state): # BUILD: the contents of an array, the byte order of a type
+class _Record(dict):
+    "What an object of an unknown class says of itself: its attributes (and `__class__`, its name). The class is not looked for."
+
+def _record(call, args): # an object of an unknown class, made by a call that is not made
+    if call == "copyreg _reconstructor" or call == "copy_reg _reconstructor": call, args = (args[0].name if isinstance(args[0], _Name) else "?"), ()
+    return _Record({"__class__": call.replace(" ", "."), **({"__args__": list(args)} if args else {})})
+
+def _built(target, state): # BUILD: the contents of an array, the byte order of a type, the attributes of a record
+    if isinstance(target, _Record):
+        for part in state if isinstance(state, tuple) else (state,): target.update({_key(k): v for k, v in part.items()} if isinstance(part, dict) else {} if part is None else {"__state__": part})
+        return target
     if isinstance(target, _DType):
         if not isinstance(state, tuple) or any(x is not None for x in state[2:5]) or state[1] not in ("<", ">", "|", "="): raise InputError("the pickle asks for an array type with fields")
         target.type = target.type.newbyteorder(state[1])
@@ -77,8 +88,9 @@ def _built(target, state): # BUILD: the contents of an array, the byte order of 
     else: raise InputError(f"the pickle sets the state of a {type(target).__name__}")
     return target
 
-# %% ../nbs/library/00a_pickles.ipynb #42c8bf3f
-def plain_pickle(data:bytes):
+# %% ../nbs/library/00a_pickles.ipynb #44f15905
+def plain_pickle(data:bytes, records:bool=False # objects of unknown classes come as dicts of their attributes
+                ):
     "The plain data in a pickle, of any protocol; nothing is imported or called. `InputError` names a class that it should not ask for."
     stack, marks, memo = [], [], {}
     def since_mark(): at = marks.pop(); items = stack[at:]; del stack[at:]; return items
@@ -94,9 +106,9 @@ def plain_pickle(data:bytes):
         elif name in ("TUPLE1", "TUPLE2", "TUPLE3"): n = int(name[-1]); stack[-n:] = [tuple(stack[-n:])]
         elif name.startswith("EMPTY_"): stack.append({"LIST": list, "TUPLE": tuple, "DICT": dict, "SET": set}[name[6:]]())
         elif name in _SIMPLE: stack.append(_SIMPLE[name])
-        elif name == "GLOBAL": stack.append(_Name(arg))
-        elif name == "STACK_GLOBAL": where, what = stack[-2:]; stack[-2:] = [_Name(f"{where} {what}")]
-        elif name == "REDUCE": call, args = stack[-2:]; stack[-2:] = [_made(call.name, args)]
+        elif name == "GLOBAL": stack.append(_Name(arg, records))
+        elif name == "STACK_GLOBAL": where, what = stack[-2:]; stack[-2:] = [_Name(f"{where} {what}", records)]
+        elif name in ("REDUCE", "NEWOBJ"): call, args = stack[-2:]; stack[-2:] = [_made(call.name, args) if call.known else _record(call.name, args)]
         elif name == "BUILD": target, state = stack[-2:]; stack[-2:] = [_built(target, state)]
         elif name == "STOP": return _finished(stack.pop(), len(data))
         elif name not in ("PROTO", "FRAME"): raise InputError(f"the pickle has the instruction {name}; only containers, numbers, strings and numpy arrays are read")
@@ -115,8 +127,8 @@ def _finished(value, size): # arrays put in their places; refuse what is nested 
             if isinstance(x, (list, dict)) or isinstance(x, np.ndarray) and x.dtype.hasobject: todo.append((x, depth + 1))
     return root[0]
 
-def read_pickle(path:str|Path):
+def read_pickle(path:str|Path, records:bool=False):
     "Read a pickle that holds plain data, without running anything (tuples come as lists); `InputError` names the file and any class that it should not ask for."
-    try: return plain_pickle(need_file(path, "pickle").read_bytes())
+    try: return plain_pickle(need_file(path, "pickle").read_bytes(), records)
     except InputError as e: raise InputError(str(e) if str(e).startswith(str(path)) else f"{path}: {e}") from None
     except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, MemoryError) as e: raise InputError(f"{path}: not a readable pickle ({type(e).__name__}: {e})") from e

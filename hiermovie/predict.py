@@ -81,7 +81,7 @@ def _check_out(out, inputs): # before hours of work, not after
     try: Path(out).resolve().parent.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise InputError(f"--out {out}: its folder cannot be made ({e.strerror})") from e
 
-# %% ../nbs/library/13_predict.ipynb #0f624966
+# %% ../nbs/library/13_predict.ipynb #b7b0af10
 def failures(out:Path, since:float # time.time() of the start
             ) -> list: # one line per failed run
     "Why runs failed: the error that the executed notebook has stored, else the last line of the log."
@@ -101,7 +101,7 @@ def run_reproduce(args) -> int:
     profile = Path(args.profile) if args.profile.endswith(".yaml") else Path("runs/profiles")/f"{args.profile}.yaml"
     if not Path("runs/Snakefile").exists(): raise InputError("runs/Snakefile: not here; start `hiermovie reproduce` in the root of the repository")
     if not profile.exists(): raise InputError(f"profile {args.profile!r}: no such profile; there are {', '.join(sorted(p.stem for p in Path('runs/profiles').glob('*.yaml')))}")
-    runs = read_profile(profile, "nbs/stages")
+    runs = read_profile(profile, "nbs/stages", sweeps=True)
     unknown = [t for t in args.targets if t not in runs]
     if unknown: raise InputError(f"profile {args.profile}: no run called {unknown[0]}")
     out = Path(args.out or Path("runs")/profile.stem).resolve()
@@ -119,7 +119,7 @@ def run_reproduce(args) -> int:
     if (out/"report"/"index.html").exists(): print(f"report: {out/'report'/'index.html'}")
     return 0
 
-# %% ../nbs/library/13_predict.ipynb #6004c07f
+# %% ../nbs/library/13_predict.ipynb #f4f3454b
 def parser() -> argparse.ArgumentParser:
     "All subcommands and their options."
     p = argparse.ArgumentParser(prog="hiermovie", description="Hierarchical self-supervised representation learning for movies.")
@@ -143,7 +143,7 @@ def parser() -> argparse.ArgumentParser:
     r = sub.add_parser("reproduce", help="run a profile: every stage, every table, the report page"); r.set_defaults(run=run_reproduce)
     r.add_argument("--profile", default="tiny", help="name of a profile, or a .yaml file"); r.add_argument("--cores", type=int, help="stages at a time; default: all cores")
     r.add_argument("--data", help="folder with the real data sets, instead of the profile's source")
-    r.add_argument("--out", help="folder for the runs; default: runs/<profile>"); r.add_argument("targets", nargs="*", metavar="RUN", help="only these runs and what they need")
+    r.add_argument("--out", help="folder for the runs; default: runs/<profile>"); r.add_argument("targets", nargs="*", metavar="RUN", help="only these runs (or sweeps of the profile: sweep-...) and what they need")
     return p
 
 def main(argv=None) -> int:

@@ -63,7 +63,7 @@ def mine_of(chunk:list) -> list:
     n, r, w = len(chunk), rank(), world()
     return chunk[n * r // w:n * (r + 1) // w]
 
-# %% ../nbs/library/08_train.ipynb #eb255a3c
+# %% ../nbs/library/08_train.ipynb #94dc73ab
 class LARS(torch.optim.SGD):
     "SGD with momentum whose step is scaled for each matrix by `trust` times the norm of the weights over that of the decayed gradient."
     def __init__(self, params, lr:float, momentum:float=.9, weight_decay:float=0., trust:float=1e-3):
@@ -83,10 +83,12 @@ class LARS(torch.optim.SGD):
 
 def make_optimizer(model:nn.Module, name:str, # adamw, sgd, lars
                    lr:float, weight_decay:float=0., momentum:float=.9) -> torch.optim.Optimizer:
-    "An optimizer of the trainable parameters; weight decay on matrices and kernels only."
-    ps = [p for p in model.parameters() if p.requires_grad]
-    groups = [dict(params=[p for p in ps if p.ndim > 1], weight_decay=weight_decay), dict(params=[p for p in ps if p.ndim <= 1], weight_decay=0.)]
-    groups = [g for g in groups if g["params"]]
+    "An optimizer of the trainable parameters; weight decay on matrices and kernels only. A model's `lr_scale(name)` makes the rate of a parameter its own."
+    groups, scale = {}, getattr(model, "lr_scale", lambda name: 1.)
+    for name_of, p in model.named_parameters():
+        if p.requires_grad: groups.setdefault((p.ndim > 1, scale(name_of)), []).append(p)
+    groups = [dict(params=ps, weight_decay=weight_decay * matrix, scale=s) for (matrix, s), ps in sorted(groups.items(), key=lambda g: (-g[0][0], -g[0][1]))]
+    if not groups: raise InputError("nothing to train: every parameter is frozen")
     if name == "adamw": return torch.optim.AdamW(groups, lr)
     if name == "sgd": return torch.optim.SGD(groups, lr, momentum)
     if name == "lars": return LARS(groups, lr, momentum)
@@ -158,7 +160,7 @@ class Stepper:
         if hasattr(self.model, "after_step"): self.model.after_step()
         return total.item(), norm.item()
 
-# %% ../nbs/library/08_train.ipynb #63f33766
+# %% ../nbs/library/08_train.ipynb #85c94819
 def _writer(folder, start):
     try: from torch.utils.tensorboard import SummaryWriter
     except ImportError as e: raise InputError("tensorboard: the package is not installed (pip install hiermovie[tensorboard])") from e
@@ -181,7 +183,7 @@ def fit(model, loss_fn, # (model, batch) -> scalar, a mean over the batch
     with tqdm(desc=desc, mininterval=5, initial=done, total=total, disable=None if rank() == 0 else True) as bar:
         for epoch in range(done // per_epoch, epochs):
             for step, micro, where in _steps(batches, epoch, A, max(done, epoch * per_epoch), desc, seed):
-                for g in stepper.optimizer.param_groups: g["lr"] = lr * cosine_warmup(step, total, warmup)
+                for g in stepper.optimizer.param_groups: g["lr"] = lr * cosine_warmup(step, total, warmup) * g.get("scale", 1.)
                 model.train(); seed_all(seed, "step", step, rank())
                 log.append([step, epoch, lr * cosine_warmup(step, total, warmup), *stepper(micro, where)])
                 bar.update()

@@ -5,6 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+torch.set_num_threads(1)          # small tensors: more threads only wait for each other
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent

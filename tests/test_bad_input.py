@@ -105,11 +105,14 @@ def test_a_missing_video_makes_every_number_partial(tmp_path, world):
     ann = data/"vidsitu/vidsitu_annotations"
     split = json.loads((ann/"split_files/vseg_split_valid_lb.json").read_text())
     (data/f"vidsitu/videos/{split[0]}.mp4").unlink()
-    fast = dict(epochs=1, seeds=[0], data_run="data", features_run="features")
+    fast = dict(epochs=1, seeds=[0], data_run="data", features_run="features", allow_missing=True)
     profile = {"runs": {"data": {"stage": "00_data", "source": str(data)},
                         "backbone": {"stage": "10_pretrain_backbone", "data_run": "data", "objective": "supervised", "epochs": 1, "batch": 8, "depth": 18, "width": 16, "frames": 8, "size": 64},
                         "features": {"stage": "20_extract_features", "data_run": "data", "backbone_run": "backbone", "corpora": ["vidsitu"]},
                         "verbs": {"stage": "40_verbs"} | fast, "roles": {"stage": "41_roles"} | fast, "report": {"stage": "90_report", "reads_runs": "all"}}}
+    (tmp_path/"p.yaml").write_text(yaml.safe_dump(profile).replace("allow_missing: true", "allow_missing: false"))
+    code, _, err = run("hiermovie", "reproduce", "--profile", tmp_path/"p.yaml", "--out", out)
+    assert code == 1 and f"no features for 1 of the 4 segments, first {split[0]}; to go on without them, set allow_missing" in err, err
     (tmp_path/"p.yaml").write_text(yaml.safe_dump(profile))
     code, _, err = run("hiermovie", "reproduce", "--profile", tmp_path/"p.yaml", "--out", out)
     assert code == 0, err

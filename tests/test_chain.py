@@ -1,4 +1,5 @@
 """The main job, from video files to the page: the whole tiny profile; again, changed, killed and continued."""
+import base64
 import json
 import os
 import signal
@@ -124,6 +125,42 @@ def test_shards_processes_and_conventions(chain, tmp_path):
     assert len(pd.read_csv(chain/"two-processes/log.csv")) == len(pd.read_csv(chain/"from-files/log.csv")) == 10
     assert len(list((chain/"features-two").glob("coverage-*-of-2.csv"))) == 2 and load(chain/"features-two/metrics.json")["videos"] == {"vidsitu": 100}
     assert np.load(next((chain/"features-two/vidsitu").glob("*.npy"))).shape == (5, 288) and load(chain/"features-two/vidsitu/index.json")["convention"] == "vidsitu"
+
+
+def test_other_ways_of_the_high_level(chain, tmp_path):
+    """End-to-end tuning and features of the tuned backbone, GPT-2 as decoder, relations from text, mixed collections with the second term; and a sweep."""
+    profile = yaml.safe_load(PROFILE.read_text())
+    profile["runs"] |= {
+        "tuned": dict(stage="40a_verbs_end_to_end", backbone_run="backbone-cvrl", contextualizer="pretrained", contextualizer_run="contextualizer-cvrl", data_run="data", epochs=1, labelled=20),
+        "features-tuned": dict(stage="20_extract_features", backbone_run="tuned", corpora=["vidsitu"]),
+        "roles-gpt2": dict(stage="41_roles", features_run="features-tuned", decoder="gpt2", beam=2, no_repeat=3, seeds=[0], epochs=1, max_len=20, labelled=20),
+        "relations-text": dict(stage="42_relations", features_run="features-cvrl", inputs="text", weigh_classes=True, seeds=[0], epochs=2),
+        "relations-both": dict(stage="42_relations", features_run="features-cvrl", inputs="both", seeds=[0], epochs=2),
+        "contextualizer-mixed": dict(stage="30_pretrain_contextualizer", features_run="features-cvrl", corpora=dict(movieclips=2, vidsitu=1, lvu=1), window_weight=.5, epochs=2)}
+    profile["runs"].pop("report")
+    profile["sweeps"] = dict(loss=dict(parameter="loss", values=["queue", "cosine"], seeds=[0], runs=["contextualizer-cvrl"], measure=["verbs-cvrl-maskpred", "verbs-cvrl-none"]))
+    (tmp_path/"more.yaml").write_text(yaml.safe_dump(profile))
+    code, _, err = run("hiermovie", "reproduce", "--profile", tmp_path/"more.yaml", "--out", chain, "roles-gpt2", "relations-text", "relations-both", "contextualizer-mixed", "sweep-loss")
+    assert code == 0, err[-3000:]
+    tuned = load(chain/"tuned/metrics.json")
+    assert tuned["last_loss"] < tuned["first_loss"] and (chain/"tuned/backbone.safetensors").read_bytes() != (chain/"backbone-cvrl/backbone.safetensors").read_bytes()
+    assert load(chain/"features-tuned/metrics.json")["videos"] == {"vidsitu": 100} and load(chain/"roles-gpt2/metrics.json")["scores"][0]["rouge"] >= 0
+    said = load(chain/"relations-text/predictions_seed0.json")
+    assert {len(e) for p in said for e in p["pred_evrels_ev"]} == {3}
+    mixed = load(chain/"contextualizer-mixed/metrics.json")          # 40 + 24 are scored, so they are left out
+    assert mixed["left_out"] == 40 + 8 + 16 and mixed["videos"] + mixed["held_out"] == 60 + 60 + 24
+    sweep = pd.read_csv(chain/"sweep-loss/sweep.csv", keep_default_na=False)
+    assert len(sweep) == 2 + 1 + 2 * 2 and set(sweep.value) == {"queue", "cosine", ""} and (chain/"sweep-loss/sweep.png").stat().st_size > 10_000
+
+
+def test_pictures_and_statistics(chain):
+    page = (chain/"report/index.html").read_text()
+    for name in ("contextualizer-cvrl/mask", "contextualizer-cvrl/nearest", "gallery/attention", "gallery/before_after", "gallery/answers", "statistics/statistics"):
+        assert base64.b64encode((chain/f"{name}.png").read_bytes()).decode()[:2000] in page, name
+    m = load(chain/"statistics/metrics.json")["statistics"]
+    assert m["train"]["segments"] == 60 and m["valid"]["segments"] == 40 and m["train"]["annotator pairs with the same relation"] is None
+    found = load(chain/"contextualizer-cvrl/metrics.json")["retrieval"]
+    assert found["among"] == 100 and set(found["found"]) == {"model", "mean", "left", "neighbours"} and found["found"]["model"] > 3 * found["chance"]
 
 
 def test_the_page_is_self_contained(chain):
