@@ -3,7 +3,7 @@ PROFILE ?= mini
 DATA    ?=
 PYTHON  ?= python3
 CORES   ?=
-SWEEPS  ?= amount block loss depth length film labels
+SWEEPS  ?= amount block loss targets depth length film labels
 BIN     := .venv/bin
 UV      := uv==0.13.9
 

@@ -74,15 +74,16 @@ class Contextualizer(nn.Module):
                ):
         return self.encoder(self.embed(features, event_mask), src_key_padding_mask=pad_mask)       # (B, E, C)
 
-# %% ../nbs/library/06_contextualizer.ipynb #76681f89
+# %% ../nbs/library/06_contextualizer.ipynb #0be623bd
 @torch.no_grad()
 def attention(model:Contextualizer, features, pad_mask=None) -> torch.Tensor: # (layers, B, heads, E, E)
     "Attention weights of every layer and head; rows sum to 1, nobody looks at what is not there."
-    x, out = model.eval().embed(features), []
+    was = model.training; x, out = model.eval().embed(features), []
     for layer in model.encoder.layers:
         y = layer.norm1(x) if model.cfg.norm_first else x
         out.append(layer.self_attn(y, y, y, key_padding_mask=pad_mask, need_weights=True, average_attn_weights=False)[1])
         x = layer(x, src_key_padding_mask=pad_mask)
+    model.train(was)
     return torch.stack(out)
 
 # %% ../nbs/library/06_contextualizer.ipynb #bc3e5a67
@@ -104,10 +105,10 @@ def show_attention(weights, # (E, E), rows sum to 1
     right.set_xlabel("is looked at", fontsize=8); right.set_ylabel("looks", fontsize=8); fig.colorbar(im, ax=right, label="times an even share"); fig.tight_layout()
     return fig
 
-# %% ../nbs/library/06_contextualizer.ipynb #df87be67
+# %% ../nbs/library/06_contextualizer.ipynb #cd1cce1c
 def principal(x, k:int=2) -> torch.Tensor: # (N, k)
     "The first `k` principal components of rows (N, D)."
-    x = torch.as_tensor(x, dtype=torch.float32); U, S, _ = torch.pca_lowrank(x - x.mean(0), min(max(6, k), *x.shape), niter=8)
+    x = torch.as_tensor(x, dtype=torch.float32); U, S, _ = torch.linalg.svd(x - x.mean(0), full_matrices=False)
     return (U * S)[:, :k]
 
 def show_before_after(before, after, # (N, D), (N, C)

@@ -264,23 +264,32 @@ def module_files(notebook:str|Path, package:str|Path="hiermovie") -> list:
             if name and name not in seen: seen.add(name); todo.append((Path(package)/f"{name}.py").read_text(encoding="utf-8"))
     return [str(Path(package)/f"{m}.py") for m in sorted(seen)]
 
-# %% ../nbs/library/00_core.ipynb #9f200869
+# %% ../nbs/library/00_core.ipynb #264de0f8
 def sweep_runs(name:str, spec:dict, runs:dict, known:dict # parameter names of each stage
               ) -> dict: # run name -> dict(stage, params)
     "The runs of one sweep and the run that gathers them; `InputError` names what is wrong in it."
     keys = ("parameter", "values", "seeds", "runs", "measure")
-    if not isinstance(spec, dict) or set(spec) - {"title"} != set(keys): raise InputError(f"sweep {name}: expected {', '.join(keys)} (and title)")
-    parameter, values, seeds, below, lines = (spec[k] for k in keys); copied = [*below, *lines]
-    for n in copied:
+    if not isinstance(spec, dict) or set(spec) - {"title", "stage"} != set(keys): raise InputError(f"sweep {name}: expected {', '.join(keys)} (and title, stage)")
+    parameter, values, seeds, below, lines = (spec[k] for k in keys)
+    for k in keys[1:]:
+        if not isinstance(spec[k], list) or len(set(map(str, spec[k]))) < len(spec[k]) or not spec[k] and k != "runs": raise InputError(f"sweep {name}: {k} must be a list of different things")
+    for n in below + lines:
         if n not in runs: raise InputError(f"sweep {name}: no run called {n}")
+    above = lambda n: [v for k, v in runs[n]["params"].items() if k.endswith("_run") and v in runs]
+    leads = lambda n: n in below or any(map(leads, above(n)))                   # reads one of `below`, directly or through others
+    between = lambda n: [] if n in below else [n, *(w for v in above(n) if leads(v) for w in between(v))]
+    copied = list(dict.fromkeys([*below, *(w for n in lines for w in between(n)[::-1])]))
+    takes = lambda n: parameter in known[runs[n]["stage"]] and spec.get("stage", runs[n]["stage"]) == runs[n]["stage"]
     reads = lambda n: [v for k, v in runs[n]["params"].items() if k.endswith("_run") and v in copied]
-    reached = lambda n: parameter in known[runs[n]["stage"]] or any(map(reached, reads(n)))
+    reached = lambda n: takes(n) or any(map(reached, reads(n)))
     if not any(map(reached, copied)): raise InputError(f"sweep {name}: none of {', '.join(copied)} has a parameter {parameter}")
-    called = lambda n, v, s: f"sweep-{name}-" + (re.sub(r"[^a-zA-Z0-9.]+", "_", str(v)) + "-" if reached(n) else "") + f"{s}-{n}"
+    slug = {str(v): re.sub(r"[^a-zA-Z0-9.]+", "_", str(v)) for v in values}
+    if len(set(slug.values())) < len(slug): raise InputError(f"sweep {name}: values whose names differ in signs only")
+    called = lambda n, v, s: f"sweep-{name}-" + (slug[str(v)] + "-" if reached(n) else "") + f"{s}-{n}"
     out, measured = {}, []
     for n, v, s in ((n, v, s) for n in copied for v in values for s in seeds):
         has = known[runs[n]["stage"]]; own = {k: called(w, v, s) if k.endswith("_run") and w in copied else w for k, w in runs[n]["params"].items()}
-        own |= {k: w for k, w in ((parameter, v), ("seed", s), ("seeds", [s]), ("labelled_seed", s)) if k in has}
+        own |= {k: w for k, w in (("seed", s), ("seeds", [s]), ("labelled_seed", s)) if k in has} | ({parameter: v} if takes(n) else {})
         out[called(n, v, s)] = dict(stage=runs[n]["stage"], params=own)
         if n in lines: measured.append(called(n, v, s))
     first = [called(below[0], v, s) for v in values for s in seeds] if below and reached(below[0]) else []

@@ -5,18 +5,19 @@
 # %% auto #0
 __all__ = ['SegmentClips', 'EndToEnd', 'clip_features']
 
-# %% ../nbs/library/10e_finetune.ipynb #fb8c132c
+# %% ../nbs/library/10e_finetune.ipynb #4374fd30
 import re
 
 import torch
 from torch import nn
 
 from .core import InputError
+from .distributed import on_device
 from .extraction import Cutting
 from .video import read_clips, to_clip
 from .vidsitu import VerbModel
 
-# %% ../nbs/library/10e_finetune.ipynb #49bd4d9a
+# %% ../nbs/library/10e_finetune.ipynb #65fd7e40
 class SegmentClips(torch.utils.data.Dataset):
     "Items (clips float32 (5, 3, T, S, S), targets (5,)): the five events of a segment, as the backbone sees them when features are extracted."
     def __init__(self, paths:list, targets, # (N, 5)
@@ -47,12 +48,11 @@ class EndToEnd(nn.Module):
         return self
     def lr_scale(self, name:str) -> float:
         "Factor of the learning rate of a parameter."
-        if not name.startswith("backbone."): return 1.
+        if not name.startswith("backbone."): return self.verbs.lr_scale(name)
         block = re.search(r"blocks\.(\d+)", name)
         return self.decay ** (self.top + 1 - int(block[1]) if block else 1)
 
 @torch.no_grad()
 def clip_features(backbone, data:SegmentClips, most:int|None=None) -> torch.Tensor: # (N, 5, D)
     "Features of the segments of a data set (of the first `most`), one segment at a time."
-    backbone.eval()
-    return torch.stack([backbone(data[i][0]) for i in range(min(len(data), most or len(data)))])
+    with on_device(backbone) as device: return torch.stack([backbone(data[i][0].to(device)).cpu() for i in range(min(len(data), most or len(data)))])

@@ -115,7 +115,7 @@ def generate(decoder, memory, # (N, M, C)
     length = (seq[..., 1:] != pad).sum(2)
     return seq[torch.arange(N), (score / length.clamp(min=1) ** rules.length_penalty).argmax(1)]
 
-# %% ../nbs/library/10b_generation.ipynb #f3b1ac2d
+# %% ../nbs/library/10b_generation.ipynb #f3fbaca6
 @dataclass
 class _Past: # keys and values in transformers' own form
     cache: object; memory: torch.Tensor
@@ -125,11 +125,11 @@ class GPT2(nn.Module):
     "GPT-2 with cross-attention as a decoder; the methods are those of `TxD`."
     def __init__(self, n_tokens:int, weights=None, # folder of a GPT-2; None: random weights
                  pieces:dict|None=None, # with weights: number here -> number of the piece in GPT-2
-                 width:int=768, depth:int=12, heads:int=12, max_len:int=60):
+                 width:int=768, depth:int=12, heads:int=12, ffn:int=3072, dropout:float=.1, max_len:int=60): # sizes without weights
         super().__init__()
         try: from transformers import EncoderDecoderCache, GPT2Config, GPT2LMHeadModel
         except ImportError as e: raise InputError("decoder gpt2: transformers is not installed (pip install hiermovie[transformers])") from e
-        if weights is None: self.net = GPT2LMHeadModel(GPT2Config(vocab_size=n_tokens, n_embd=width, n_layer=depth, n_head=heads, n_positions=max_len, add_cross_attention=True, bos_token_id=None, eos_token_id=None))
+        if weights is None: self.net = GPT2LMHeadModel(GPT2Config(vocab_size=n_tokens, n_embd=width, n_layer=depth, n_head=heads, n_positions=max_len, n_inner=ffn, resid_pdrop=dropout, embd_pdrop=dropout, attn_pdrop=dropout, add_cross_attention=True, bos_token_id=None, eos_token_id=None))
         else:
             try: self.net = GPT2LMHeadModel.from_pretrained(str(weights), add_cross_attention=True, use_safetensors=True, local_files_only=True)
             except (OSError, ValueError) as e: raise InputError(f"{weights}: no GPT-2 in safetensors form there: {str(e).splitlines()[0]}") from None

@@ -6,7 +6,7 @@
 __all__ = ['LVU_CLASSES', 'LVU_REGRESSION', 'LVU_TASKS', 'read_lvu', 'windows', 'LvuModel', 'lvu_loss', 'VideoWindows',
            'aggregate', 'predict_lvu', 'read_lvu_predictions', 'LvuScorer', 'lvu_metrics', 'ranks', 'rank_table']
 
-# %% ../nbs/library/11_lvu.ipynb #6d5b9872
+# %% ../nbs/library/11_lvu.ipynb #f4993b50
 import csv, reprlib
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from .core import InputError, read_table, rng
 from .features import pad_sequences
 from .metrics import read_plain, some_of
 from .uncertainty import wilson
-from .vidsitu import Trunk
+from .vidsitu import OnTrunk, Trunk
 
 # %% ../nbs/library/11_lvu.ipynb #cd7af222
 LVU_CLASSES = dict(relationship=4, way_speaking=5, scene=6, director=10, genre=4, writer=10, year=9)
@@ -65,8 +65,8 @@ def windows(n_events:int, window_s:float=60., step_s:float=1., event_s:float=2.)
     inside = [np.flatnonzero((middles >= s) & (middles < s + window_s)) for s in starts]
     return [(int(i[0]), int(i[-1]) + 1) for i in inside]
 
-# %% ../nbs/library/11_lvu.ipynb #402e6985
-class LvuModel(nn.Module):
+# %% ../nbs/library/11_lvu.ipynb #677b770f
+class LvuModel(OnTrunk):
     "Features (B, E, D) and pad mask to scores (B, K); K = 1 for regression."
     def __init__(self, trunk:Trunk, outputs:int):
         super().__init__()

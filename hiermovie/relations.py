@@ -6,15 +6,15 @@
 __all__ = ['TextEncoder', 'PretrainedText', 'event_text', 'text_tokens', 'RelationModel', 'relation_loss', 'class_weights',
            'predict_relations']
 
-# %% ../nbs/library/10d_relations.ipynb #194a2195
+# %% ../nbs/library/10d_relations.ipynb #7613fd6e
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from .contextualizer import sinusoids
 from .core import InputError
+from .distributed import on_device
 from .metrics import EVENTS, RELATIONS
-from .vidsitu import PAIRS, Segments, Trunk
+from .vidsitu import PAIRS, OnTrunk, Segments, Trunk, cross_entropy
 from .words import RoleVocabulary, encode_roles
 
 # %% ../nbs/library/10d_relations.ipynb #f8de3d44
@@ -55,8 +55,8 @@ def text_tokens(events:list, # annotated events
     else: rows, pad = reader.tokenizer([event_text(e) for e in events], truncation=True, max_length=max_len)["input_ids"], reader.pad
     return nn.utils.rnn.pad_sequence([torch.tensor(r) for r in rows], batch_first=True, padding_value=pad)
 
-# %% ../nbs/library/10d_relations.ipynb #c02135de
-class RelationModel(nn.Module):
+# %% ../nbs/library/10d_relations.ipynb #df49d1ea
+class RelationModel(OnTrunk):
     "Trunk, text encoder, pair classifier: features (B, 5, D) and tokens (B, 5, L) to logits (B, 4, 4)."
     def __init__(self, trunk:Trunk|None, text:nn.Module|None=None, hidden:int=256, weights=None): # hidden: VidSitu 1024; weights (4,): of the classes in the loss
         super().__init__()
@@ -74,22 +74,22 @@ class RelationModel(nn.Module):
 def relation_loss(model, batch):
     "Cross-entropy of the annotated relation, classes weighted as the model says; batch = (features, [tokens,] targets)."
     *inputs, targets = batch
-    return F.cross_entropy(model(*inputs).flatten(0, 1), targets.flatten(), model.weights)
+    return cross_entropy(model(*inputs), targets, model.weights)
 
 def class_weights(targets) -> torch.Tensor: # (4,)
-    "Weights that make every class count the same in the loss, 1 on average over the examples; a class that never occurs gets 0."
+    "Weights that make every class count the same over the training set, 1 on average over the examples; a class that never occurs gets 0."
     n = torch.bincount(targets[targets >= 0], minlength=len(RELATIONS)).float()
     return torch.where(n > 0, n.sum() / ((n > 0).sum() * n), 0.)
 
 @torch.no_grad()
 def predict_relations(model, features, segments:Segments, reader=None, batch:int=256) -> list:
     "Official relation predictions, one for each of the first three annotations: with text each from its own annotation's text, without it three times the same."
-    model.eval(); out = [dict(ann_idx=k, pred_evrels_ev=[[] for _ in PAIRS], pred_scores_ev=[[] for _ in PAIRS]) for k in range(len(features))]
-    for j in range(3):
-        for k in range(0, len(features), batch):
+    out = [dict(ann_idx=k, pred_evrels_ev=[[] for _ in PAIRS], pred_scores_ev=[[] for _ in PAIRS]) for k in range(len(features))]
+    with on_device(model) as device:
+        for j, k in ((j, k) for j in range(3) for k in range(0, len(features), batch)):
             anns = [a[min(j, len(a) - 1)] for a in segments.annotations[k:k + batch]]
-            said = [text_tokens([a[ev] for a in anns for ev in EVENTS], reader).unflatten(0, (-1, 5))] if reader else []
-            p, best = model(features[k:k + batch], *said).softmax(-1).max(-1)
+            said = [text_tokens([a[ev] for a in anns for ev in EVENTS], reader).unflatten(0, (-1, 5)).to(device)] if reader else []
+            p, best = model(features[k:k + batch].to(device), *said).softmax(-1).cpu().max(-1)
             for i in range(len(anns)):
                 for e in range(len(PAIRS)): out[k + i]["pred_evrels_ev"][e].append(RELATIONS[best[i, e]]); out[k + i]["pred_scores_ev"][e].append(p[i, e].item())
     return out

@@ -23,10 +23,10 @@ from .lvu import LVU_CLASSES, LVU_REGRESSION, LVU_TASKS, rank_table
 from .metrics import PAPER_NAMES, paper_table
 from .uncertainty import wilson
 
-# %% ../nbs/library/12_report.ipynb #7ae2bce2
-_SUFFIXES = {"-verbs": ", tuned on verbs", "-joint": ", end to end", "+text": ", with text"}
+# %% ../nbs/library/12_report.ipynb #a206c47e
+_SUFFIXES = {"-verbs": ", tuned on verbs", "-joint": ", end to end", "+text": ", told verbs and roles"}
 
-NAMES = dict(supervised="Supervised", cvrl="Contrastive (CVRL)", modist="Contrastive (MoDist)", none="None", scratch="From scratch", pretrained="Mask prediction", text="Text only")
+NAMES = dict(supervised="Supervised", cvrl="Contrastive (CVRL)", modist="Contrastive (MoDist)", none="None", scratch="From scratch", pretrained="Mask prediction", text="Text only (told verbs and roles)")
 
 PAPER = {
     "roles": {("supervised", "none"): {"CIDEr": 51.4, "C-Vb": 59.7, "C-Arg": 47.3, "R-L": 41.7, "Lea": 46.0}, ("cvrl", "none"): {"CIDEr": 54.4, "C-Vb": 63.2, "C-Arg": 47.6, "R-L": 41.8, "Lea": 46.3},
@@ -133,7 +133,7 @@ def rank_rows(table:pd.DataFrame) -> pd.DataFrame:
            for r in lvu_ranks(table).itertuples() for name, ours, paper in (("Top1 rank", r.top1, r.paper_top1), ("mean rank", r.mean, r.paper_mean))]
     return pd.DataFrame(out)
 
-# %% ../nbs/library/12_report.ipynb #b666048e
+# %% ../nbs/library/12_report.ipynb #a42f1420
 def _cell(e, digits=1):
     if e.status == "not run": text = "not run"
     else: text = f"{e['mean']:.{digits}f}" + (f" ± {e.sd:.{digits}f}" if pd.notna(e.get("sd")) else "") + ("†" if pd.notna(e.get("of")) and e.n < e["of"] else "")
@@ -159,7 +159,7 @@ def caption(table:pd.DataFrame) -> str:
     if ran.empty: return "Nothing ran for this table."
     span = lambda x: f"{int(x.min())}" if x.min() == x.max() else f"{int(x.min())} to {int(x.max())}"
     partial = f" (†: PARTIAL, of {span(ran.of)}, the others have no features)" if (ran.n < ran.of).any() else ""
-    return f"Mean ± standard deviation over {span(ran.seeds)} seeds; {span(ran.n)} {'test videos' if 'instance' in table else 'validation segments'}{partial}; in brackets the paper's value, on the real data."
+    return f"Mean ± standard deviation over {span(ran.seeds)} seeds of the heads (one backbone and one contextualizer behind each row); {span(ran.n)} {'test videos' if 'instance' in table else 'validation segments'}{partial}; in brackets the paper's value, on the real data."
 
 # %% ../nbs/library/12_report.ipynb #d27e3c3c
 def write_tables(folder, runs:dict) -> dict: # name -> entries
@@ -223,7 +223,7 @@ def show_lvu(table:pd.DataFrame):
     axes[0].legend(fontsize=7.5, frameon=False, ncol=3, loc="lower left", bbox_to_anchor=(0, 1)); fig.tight_layout()
     return fig
 
-# %% ../nbs/library/12_report.ipynb #ed440548
+# %% ../nbs/library/12_report.ipynb #29e575e7
 def gather_sweep(runs:dict, parameter:str, values:list, seeds:list, lines:list) -> pd.DataFrame: # what, line, value (None: untouched), seed, score
     "Scores of the copies that `sweep_runs` has made (00_core), times 100."
     main, out = {"verbs": "Acc@1", "roles": "CIDEr", "relations": "Macro-Top1"}, []
@@ -232,8 +232,11 @@ def gather_sweep(runs:dict, parameter:str, values:list, seeds:list, lines:list) 
         if line:
             above = [p, *([read_run(p["contextualizer_run"])["params"]] if p.get("contextualizer_run") else [])]
             value = next((q[parameter] for q in above if parameter in q), None)
-            out += [dict(what=f"{m['task']}, {main[m['task']]}", line=line, value=value, seed=s["seed"], score=paper_table(m["task"], s)[main[m["task"]]]) for s in m["scores"]]
-        else: out += [dict(what=f"hidden event found among {m['retrieval']['among']}, %", line={"model": "mask prediction", "neighbours": "average of both neighbours"}[k], value=p[parameter], seed=m["seed"], score=100 * m["retrieval"]["found"][k]) for k in ("model", "neighbours")]
+            what, of = f"{m['task']}, {main[m['task']]}", lambda s, m=m: paper_table(m["task"], s)[main[m["task"]]]
+            out += [dict(what=what, line=line, value=value, seed=s["seed"], score=of(s)) for s in m["scores"]]
+            out += [dict(what=what, line="majority answer", value=None, seed=s["seed"], score=of(m["baselines"]["majority"])) for s in m["scores"] if line == lines[0]]
+        else: out += [dict(what="hidden event found, %", line={"model": "mask prediction", "neighbours": "average of both neighbours"}[k], value=p[parameter], seed=m["seed"], score=np.nan if k == "model" and m["retrieval"]["own_keys"] else 100 * m["retrieval"]["found"][k]) for k in ("model", "neighbours")]
+    out = list({(o["what"], o["line"], str(o["value"]), o["seed"]): o for o in out}.values())
     table = pd.DataFrame(out).assign(value=pd.Series([o["value"] for o in out], dtype=object))          # 1 stays 1 beside None
     for (what, line), t in table.groupby(["what", "line"]):
         got = sorted((str(v), s) for v, s in zip(t.value, t.seed)); want = sorted((str(v), s) for v in (values if t.value.notna().any() else [None]) for s in seeds)
@@ -248,11 +251,12 @@ def show_sweep(table:pd.DataFrame, parameter:str, title:str):
         for k, (line, t) in enumerate(table[table.what == what].groupby("line", sort=False)):
             colour = COLOURS[k % len(COLOURS)]; t = t.assign(at=[values.index(v) if v in values else np.nan for v in t.value])
             if t["at"].isna().all(): ax.axhline(t.score.mean(), color=colour, ls="--", label=line); ax.axhspan(t.score.mean() - t.score.std(), t.score.mean() + t.score.std(), color=colour, alpha=.12); continue
-            g = t.groupby("at").score; ax.errorbar(g.mean().index, g.mean(), g.std().fillna(0), color=colour, capsize=3, marker="o", label=line)
+            g = t.groupby("at").score; joined = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values) and values == sorted(values)
+            ax.errorbar(g.mean().index, g.mean(), g.std().fillna(0), color=colour, capsize=3, marker="o", ls="-" if joined else "", label=line)
             ax.scatter(t["at"] + .06, t.score, s=9, color=colour, alpha=.6)
         ax.set_xticks(range(len(values)), map(str, values)); ax.set_xlabel(parameter); ax.set_ylabel(what); ax.margins(x=.12, y=.1); sns.despine(ax=ax); ax.legend(fontsize=7)
     n = table.groupby(["what", "line", "value"], dropna=False).seed.nunique()
-    fig.suptitle(f"{title} (mean ± deviation over {n.min()} seed{'s' if n.min() > 1 else ''}; MiniMovies or the profile's data)", fontsize=9); fig.tight_layout()
+    fig.suptitle(f"{title} (mean ± deviation over {n.min()} seed{'s' if n.min() > 1 else ''})", fontsize=9); fig.tight_layout()
     return fig
 
 # %% ../nbs/library/12_report.ipynb #6720fce9

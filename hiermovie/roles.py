@@ -5,19 +5,20 @@
 # %% auto #0
 __all__ = ['RoleModel', 'build_decoder', 'role_loss', 'predict_roles']
 
-# %% ../nbs/library/10c_roles.ipynb #d397eef4
+# %% ../nbs/library/10c_roles.ipynb #77acb1e8
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from .core import InputError
+from .distributed import on_device
 from .generation import GPT2, Generation, TxD, generate
 from .metrics import EVENTS
-from .vidsitu import Segments, Trunk
+from .vidsitu import OnTrunk, Segments, Trunk
 from .words import RoleVocabulary, decode_roles
 
-# %% ../nbs/library/10c_roles.ipynb #2f10a517
-class RoleModel(nn.Module):
+# %% ../nbs/library/10c_roles.ipynb #8c1d1410
+class RoleModel(OnTrunk):
     "Trunk and decoder: features (B, 5, D) and tokens (B, 5, L) to logits (B, 5, L, tokens)."
     def __init__(self, trunk:Trunk, decoder):
         super().__init__()
@@ -28,10 +29,10 @@ class RoleModel(nn.Module):
 def build_decoder(kind:str, # txd or gpt2
                   words:RoleVocabulary, weights=None, # gpt2: folder with weights; None: random
                   width:int=1024, depth:int=3, heads:int=8, ffn:int=2048, dropout:float=.1, max_len:int=60):
-    "The decoder of a role model, by the word that the profiles use."
+    "The decoder of a role model, by the word that the profiles use; a GPT-2 with weights has its own sizes."
     if kind == "txd" and weights: raise InputError("decoder_weights: only for the decoder gpt2")
     if kind == "txd": return TxD(len(words), width, depth, heads, ffn, dropout, max_len)
-    if kind == "gpt2": return GPT2(len(words), weights, words.piece, width, depth, heads, max_len)
+    if kind == "gpt2": return GPT2(len(words), weights, words.piece, width, depth, heads, ffn, dropout, max_len)
     raise InputError(f"decoder {kind!r}: must be txd or gpt2")
 
 def role_loss(pad:int):
@@ -45,10 +46,11 @@ def role_loss(pad:int):
 def predict_roles(model:RoleModel, features, segments:Segments, words:RoleVocabulary, rules:Generation=Generation(), batch:int=64) -> list:
     "Official role predictions, generated from the given verb of each event."
     if model.decoder.n_tokens != len(words): raise InputError(f"role model of {model.decoder.n_tokens} tokens, vocabulary of {len(words)}: they do not belong together")
-    model.eval(); out = []
+    out = []
     verb = [[anns[0][ev]["VerbID"] for ev in EVENTS] for anns in segments.annotations]
     start = torch.tensor([[words.number.get(v, words.unknown) for v in vs] for vs in verb])
-    for k in range(0, len(features), batch):
-        said = generate(model.decoder, model.memory(features[k:k + batch]), start[k:k + batch].flatten(), words.end, words.pad, rules).tolist()
-        for i in range(len(said) // 5): out.append(dict(ann_idx=k + i, vb_output={ev: {"vb_id": verb[k + i][e], **decode_roles(words, said[5 * i + e])} for e, ev in enumerate(EVENTS)}))
+    with on_device(model) as device:
+        for k in range(0, len(features), batch):
+            said = generate(model.decoder, model.memory(features[k:k + batch].to(device)), start[k:k + batch].flatten().to(device), words.end, words.pad, rules).tolist()
+            for i in range(len(said) // 5): out.append(dict(ann_idx=k + i, vb_output={ev: {"vb_id": verb[k + i][e], **decode_roles(words, said[5 * i + e])} for e, ev in enumerate(EVENTS)}))
     return out

@@ -5,17 +5,17 @@
 # %% auto #0
 __all__ = ['summary', 'role_table', 'relation_table', 'show_statistics']
 
-# %% ../nbs/library/10f_statistics.ipynb #d1ecd796
+# %% ../nbs/library/10f_statistics.ipynb #5cd574d6
 from collections import Counter
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
-from .metrics import EVENTS, RELATIONS, short_role
+from .metrics import EVENTS, RELATIONS, SCORED_ROLES, short_role
 from .vidsitu import RELATED, Segments
 
-# %% ../nbs/library/10f_statistics.ipynb #48ca4be0
+# %% ../nbs/library/10f_statistics.ipynb #21c522ad
 def _pairs(values): # shares of equal pairs among the annotators of one thing: (equal, all)
     return sum(a == b for a, b in combinations(values, 2)), len(values) * (len(values) - 1) // 2
 
@@ -24,16 +24,17 @@ def _agreement(groups): # over things with at least two annotators
     return float(pairs[0] / pairs[1]) if pairs[1] else None
 
 def summary(segments:Segments) -> dict:
-    "Counts and means of one split; entities are different role texts of one segment and annotator."
+    "Counts and means of one split; entities are different texts in the scored roles of one segment and annotator; None where nothing can be compared."
     anns = [a for group in segments.annotations for a in group]
     verbs = Counter(a[ev]["VerbID"] for a in anns for ev in EVENTS)
     texts = [[t for ev in EVENTS for t in a[ev]["Args"].values()] for a in anns]
-    at_least = sum(n > 100 for n in verbs.values())
-    return {"segments": len(segments.ids), "annotations": len(anns), "annotations per segment": len(anns) / len(segments.ids), "different verbs": len(verbs), "verbs with more than 100 annotations": at_least,
+    scored = [[t for ev in EVENTS for n, t in a[ev]["Args"].items() if short_role(n) in SCORED_ROLES] for a in anns]
+    votes = [v["vbid_lst"][ev] for v in segments.vinfo for ev in EVENTS if ev in v.get("vbid_lst", {})]
+    return {"segments": len(segments.ids), "annotations": len(anns), "annotations per segment": len(anns) / len(segments.ids), "different verbs": len(verbs), "verbs with more than 100 annotations": sum(n > 100 for n in verbs.values()),
             "different verbs per segment": float(np.mean([len({a[ev]["VerbID"] for ev in EVENTS}) for a in anns])), "roles per event": float(np.mean([len(t) / 5 for t in texts])),
-            "words per role": float(np.mean([len(w.split()) for t in texts for w in t])), "entities per segment": float(np.mean([len(set(t)) for t in texts])),
-            "mentions per entity": sum(map(len, texts)) / sum(len(set(t)) for t in texts),
-            "annotator pairs with the same verb": _agreement([[a[ev]["VerbID"] for a in g] for g in segments.annotations for ev in EVENTS]),
+            "words per role": float(np.mean([len(w.split()) for t in texts for w in t])), "entities per segment": float(np.mean([len(set(t)) for t in scored])),
+            "mentions per entity": sum(map(len, scored)) / max(1, sum(len(set(t)) for t in scored)),
+            "pairs of votes for the same verb": _agreement(votes),
             "annotator pairs with the same relation": _agreement([[a[ev]["EvRel"] for a in g] for g in segments.annotations for ev in RELATED])}
 
 def role_table(segments:Segments) -> pd.DataFrame: # role, share, words, examples

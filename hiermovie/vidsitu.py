@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['SCHEMAS', 'PAIRS', 'RELATED', 'read_entries', 'Segments', 'read_segments', 'with_features', 'Trunk', 'build_trunk',
-           'verb_vocabulary', 'read_verb_vocabulary', 'verb_targets', 'VerbModel', 'verb_loss', 'predict_verbs',
-           'save_head', 'load_head', 'relation_targets', 'baseline', 'score', 'show_answers']
+           'verb_vocabulary', 'read_verb_vocabulary', 'verb_targets', 'OnTrunk', 'cross_entropy', 'VerbModel',
+           'verb_loss', 'predict_verbs', 'save_head', 'load_head', 'relation_targets', 'baseline', 'score',
+           'show_answers']
 
-# %% ../nbs/library/10_vidsitu.ipynb #313d2a3a
+# %% ../nbs/library/10_vidsitu.ipynb #c49637eb
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import nn
 from .backbone import load_weights
 from .contextualizer import Contextualizer, ContextualizerConfig, load_contextualizer
 from .core import InputError, read_json, read_tensors, rng, write_tensors
+from .distributed import on_device
 from .features import read_store
 from .metrics import EVENTS, RELATIONS, evaluate, short_role
 from .pickles import read_pickle
@@ -97,29 +99,31 @@ def with_features(segments:Segments, store, allow_missing:bool=False) -> tuple: 
     features, _ = read_store(store, kept.ids)
     return kept, torch.from_numpy(np.stack([features[s] for s in kept.ids]))
 
-# %% ../nbs/library/10_vidsitu.ipynb #1befc386
+# %% ../nbs/library/10_vidsitu.ipynb #34e6c2a9
 class Trunk(nn.Module):
     "Features (B, E, D) to the input of a head (B, E, H)."
     def __init__(self, features, # (N, .., D) training features, for standardizing
                  contextualizer:Contextualizer|None=None, both:bool=True, # both: contextualized beside raw features
-                 dropout:float=0.):
+                 dropout:float=0., rate:float=1.): # of the contextualizer's learning rate; 0: frozen
         super().__init__()
+        if not rate >= 0: raise InputError(f"contextualizer_rate {rate}: must not be below 0")
         flat = features.flatten(0, -2)
         self.register_buffer("mean", flat.mean(0)); self.register_buffer("std", flat.std(0).clamp(min=1e-6))
         self.contextualizer, self.both, self.drop = contextualizer, both, nn.Dropout(dropout)
         D = features.shape[-1]
-        self.dim = D if contextualizer is None else contextualizer.cfg.width + D * both
+        self.dim, self.rate = D if contextualizer is None else contextualizer.cfg.width + D * both, rate
+        if contextualizer is not None and rate == 0: contextualizer.requires_grad_(False)
     def forward(self, features, pad_mask=None):
         x = (features - self.mean) / self.std
         if self.contextualizer is None: return self.drop(x)
         c = self.contextualizer(features, pad_mask)
         return self.drop(torch.cat([x, c], -1) if self.both else c)
 
-# %% ../nbs/library/10_vidsitu.ipynb #82b71e3d
+# %% ../nbs/library/10_vidsitu.ipynb #e8c52170
 def build_trunk(features, kind:str, # none, scratch or pretrained
                 checkpoint=None, # of the pretrained contextualizer
                 arch:dict|None=None, # ContextualizerConfig of a fresh one, without dim
-                both:bool=True, dropout:float=0.,
+                both:bool=True, dropout:float=0., rate:float=1.,
                 backbone:str|None=None # maker of the features, to be compared with the checkpoint's
                ) -> Trunk:
     "The trunk of a head, by the word that the profiles use."
@@ -128,9 +132,9 @@ def build_trunk(features, kind:str, # none, scratch or pretrained
     if kind == "scratch": c = Contextualizer(ContextualizerConfig(D, **(arch or {}))).standardize(features.flatten(0, -2))
     elif kind == "pretrained": c = load_contextualizer(checkpoint, D, backbone)
     else: raise InputError(f"contextualizer {kind!r}: must be none, scratch or pretrained")
-    return Trunk(features, c, both, dropout)
+    return Trunk(features, c, both, dropout, rate)
 
-# %% ../nbs/library/10_vidsitu.ipynb #a3b31c6d
+# %% ../nbs/library/10_vidsitu.ipynb #11236505
 def verb_vocabulary(segments:Segments) -> list: # verb ids, most frequent first
     "Verbs of the training annotations."
     n = Counter(a[ev]["VerbID"] for anns in segments.annotations for a in anns for ev in EVENTS)
@@ -151,7 +155,17 @@ def verb_targets(segments:Segments, vocabulary:list) -> torch.Tensor: # (N, 5)
     if (labels < 0).all(): raise InputError(f"the vocabulary of {len(vocabulary)} entries knows none of the annotated verbs; it belongs to other data")
     return labels
 
-class VerbModel(nn.Module):
+class OnTrunk(nn.Module):
+    "A model with a `trunk`, whose contextualizer learns at its own rate."
+    def lr_scale(self, name:str) -> float: return self.trunk.rate if "trunk.contextualizer." in name else 1.
+
+def cross_entropy(logits, targets, weights=None):
+    "Mean cross-entropy over the targets that are not -100; 0, not nan, when there are none. logits (.., K), targets (..); weights (K,) of the classes."
+    logits, targets = logits.flatten(0, -2), targets.flatten(); known = targets >= 0
+    w = known.float() if weights is None else weights[targets.clamp(min=0)] * known
+    return (F.cross_entropy(logits, targets, ignore_index=-100, reduction="none") * w).sum() / w.sum().clamp(min=1e-9)
+
+class VerbModel(OnTrunk):
     "Trunk and verb head: features (B, 5, D) to logits (B, 5, V)."
     def __init__(self, trunk:Trunk, n_verbs:int):
         super().__init__()
@@ -160,13 +174,14 @@ class VerbModel(nn.Module):
 
 def verb_loss(model, batch):
     "Cross-entropy of the annotated verb; batch = (features, targets)."
-    return F.cross_entropy(model(batch[0]).flatten(0, 1), batch[1].flatten())
+    return cross_entropy(model(batch[0]), batch[1])
 
 @torch.no_grad()
 def predict_verbs(model, features, vocabulary:list) -> list:
     "Official verb predictions: five verbs per event with scores."
     signs = torch.tensor([v.startswith("<") for v in vocabulary])
-    p, i = model.eval()(features).masked_fill(signs, -torch.inf).softmax(-1).topk(min(5, int((~signs).sum())))
+    with on_device(model) as device: logits = torch.cat([model(x.to(device)).cpu() for x in features.split(256)])
+    p, i = logits.masked_fill(signs, -torch.inf).softmax(-1).topk(min(5, int((~signs).sum())))
     return [dict(ann_idx=k, pred_vbs_ev=[[vocabulary[j] for j in e] for e in i[k].tolist()], pred_scores_ev=p[k].tolist()) for k in range(len(features))]
 
 # %% ../nbs/library/10_vidsitu.ipynb #845a1a17

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['SIGNS', 'TAGS', 'train_bpe', 'gpt2_bpe', 'RoleVocabulary', 'encode_roles', 'decode_roles', 'role_tokens']
 
-# %% ../nbs/library/10a_words.ipynb #ebe34022
+# %% ../nbs/library/10a_words.ipynb #288d3799
+import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,23 +37,33 @@ def gpt2_bpe(folder # with vocab.json and merges.txt
     try: return Tokenizer.from_str(ByteLevelBPETokenizer(*files).to_str())
     except Exception as e: raise InputError(f"{folder}: vocab.json and merges.txt do not fit together: {e}") from None      # the library raises bare Exceptions
 
-# %% ../nbs/library/10a_words.ipynb #43290799
+# %% ../nbs/library/10a_words.ipynb #6f28c2a7
 SIGNS = ("<pad>", "</s>", "<unk>")
 TAGS = tuple(f"<{r}>" for r in ("Arg0", "Arg1", "Arg2", "Arg3", "Arg4", "Arg5", "ALoc", "ADir", "APrp", "AGol", "AMnr", "AScn"))
 
+def _tokenizer_in(x, depth=0): # the JSON of a tokenizer anywhere in a record
+    if isinstance(x, (bytes, str)) and len(x) > 2 and x[:1] in (b"{", "{"):
+        try: said = json.loads(x)
+        except (ValueError, RecursionError): return None
+        return said if isinstance(said, dict) and {"model", "added_tokens"} <= set(said) else None
+    inside = x.values() if isinstance(x, dict) else x if isinstance(x, (list, tuple)) else ()
+    return next((found for y in inside if depth < 8 and (found := _tokenizer_in(y, depth + 1))), None)
+
+# %% ../nbs/library/10a_words.ipynb #4cfef7e6
 @dataclass
 class RoleVocabulary:
     "Numbers of role sentences: `tokens[n]` is the name of number n."
     bpe: Tokenizer
     tokens: list
+    signs: tuple = SIGNS       # names of fill-up, end and unknown
 
     def __post_init__(self):
         self.number, pieces = {t: i for i, t in enumerate(self.tokens)}, self.bpe.get_vocab()
         twice = [t for t, n in Counter(self.tokens).items() if n > 1]
         if twice: raise InputError(f"role vocabulary: {twice[0]!r} is there twice")
-        lost = [t for t in (*SIGNS, *TAGS, *pieces) if t not in self.number]
-        if lost: raise InputError(f"role vocabulary: has no entry for {len(lost)} signs, tags or byte pairs, first {lost[0]!r}; byte pairs and vocabulary belong to different models")
-        self.pad, self.end, self.unknown = (self.number[t] for t in SIGNS)
+        lost = [t for t in (*self.signs, *pieces) if t not in self.number]
+        if lost: raise InputError(f"role vocabulary: has no entry for {len(lost)} signs or byte pairs, first {lost[0]!r}; byte pairs and vocabulary belong to different models")
+        self.pad, self.end, self.unknown = (self.number[t] for t in self.signs)
         self.piece = {self.number[t]: i for t, i in pieces.items()}          # number -> number of the byte pair
 
     def __len__(self): return len(self.tokens)
@@ -64,28 +75,36 @@ class RoleVocabulary:
         return cls(bpe, [*SIGNS, *TAGS, *verb_vocabulary(segments), *sorted(bpe.get_vocab(), key=bpe.get_vocab().get)])
 
     @classmethod
-    def release(cls, path, # the release's pickle
-                bpe:Tokenizer):
-        "The release's numbering; its pickle is read, never executed."
-        said = read_pickle(path, records=True); table = said.get("indices") if isinstance(said, dict) else None
-        if not isinstance(table, dict) or sorted(table.values(), key=str) != sorted(range(len(table)), key=str): raise InputError(f"{path}: not a vocabulary, expected an object with `indices` 0, 1, 2, ...")
-        return cls(bpe, sorted(table, key=table.get))
+    def release(cls, path # the release's pickle of a tokenizer
+               ):
+        "The release's pieces, verbs, tags and numbers; the pickle is read, never executed. `InputError` when there is no tokenizer in it."
+        found = _tokenizer_in(read_pickle(path, records=True))
+        if found is None: raise InputError(f"{path}: no tokenizer of the transformers library in it")
+        try: bpe = Tokenizer.from_str(json.dumps(found | {"added_tokens": []})); known = bpe.get_vocab() | {t["content"]: t["id"] for t in found["added_tokens"]}
+        except Exception as e: raise InputError(f"{path}: its tokenizer cannot be read: {e}") from None        # the library raises bare Exceptions
+        if sorted(known.values()) != list(range(len(known))): raise InputError(f"{path}: its entries are not numbered 0, 1, 2, ...")
+        signs = [next((t for t in (s, "<|endoftext|>") if t in known), s) for s in SIGNS]
+        if signs[0] == signs[1]: raise InputError(f"{path}: has no fill-up sign {SIGNS[0]} of its own")
+        return cls(bpe, sorted(known, key=known.get), tuple(signs))
 
-    def save(self, path): write_json(path, dict(bpe=self.bpe.to_str(), tokens=self.tokens))
+    def save(self, path): write_json(path, dict(bpe=self.bpe.to_str(), tokens=self.tokens, signs=self.signs))
     @classmethod
     def load(cls, path):
         "What `save` wrote; `InputError` when it is something else."
         said = read_json(path)
-        try: return cls(Tokenizer.from_str(said["bpe"]), said["tokens"])
-        except (TypeError, KeyError, ValueError) as e: raise InputError(f"{path}: not a role vocabulary ({e})") from None
+        try: return cls(Tokenizer.from_str(said["bpe"]), said["tokens"], tuple(said["signs"]))
+        except InputError: raise
+        except Exception as e: raise InputError(f"{path}: not a role vocabulary ({e})") from None                    # the library raises bare Exceptions
 
-# %% ../nbs/library/10a_words.ipynb #d2d7c132
+# %% ../nbs/library/10a_words.ipynb #3b3b4023
 def encode_roles(words:RoleVocabulary, event:dict # one annotated event
                 ) -> list:
     "Verb, then tag and byte pairs of each role in the order of `Arg_List`, then the end sign."
     names = sorted(event["Args"], key=lambda n: event["Arg_List"].get(n, 99))
     out = [words.number.get(event["VerbID"], words.unknown)]
-    for n in names: out += [words.number[f"<{short_role(n)}>"], *(words.number[t] for t in words.bpe.encode(f" {event['Args'][n]}").tokens)]
+    for n in names:
+        if f"<{short_role(n)}>" not in words.number: raise InputError(f"role vocabulary of {len(words)} entries: no tag for the role {n!r}")
+        out += [words.number[f"<{short_role(n)}>"], *(words.number[t] for t in words.bpe.encode(f" {event['Args'][n]}").tokens)]
     return out + [words.end]
 
 def decode_roles(words:RoleVocabulary, numbers) -> dict: # short role -> text
@@ -99,7 +118,8 @@ def decode_roles(words:RoleVocabulary, numbers) -> dict: # short role -> text
 
 def role_tokens(segments:Segments, words:RoleVocabulary, max_len:int=60 # tokens of an event (the release's 60)
                ) -> torch.Tensor: # (N, 5, L)
-    "Sentences of the first annotation of each segment, cut at `max_len` and filled up with the pad token. `InputError` when the vocabulary knows none of the verbs."
-    rows = [torch.tensor(encode_roles(words, anns[0][ev])[:max_len]) for anns in segments.annotations for ev in EVENTS]
+    "Sentences of the first annotation of each segment, cut to `max_len` tokens with the end sign, as in the release, and filled up with the pad token. `InputError` when the vocabulary knows none of the verbs."
+    cut = lambda row: row if len(row) <= max_len else row[:max_len - 1] + [words.end]
+    rows = [torch.tensor(cut(encode_roles(words, anns[0][ev]))) for anns in segments.annotations for ev in EVENTS]
     if all(r[0] == words.unknown for r in rows): raise InputError(f"the role vocabulary of {len(words)} entries knows none of the annotated verbs; it belongs to other data")
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=words.pad).unflatten(0, (-1, 5))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import ROOT
 from hiermovie.backbone import SlowFast, SlowFastConfig, save_backbone
 from hiermovie.contextualizer import Contextualizer, ContextualizerConfig, load_contextualizer, save_contextualizer
 from hiermovie.core import InputError, read_json, rng, write_json
@@ -15,7 +16,7 @@ from hiermovie.minimovies import World, write_vidsitu
 from hiermovie.relations import RelationModel, TextEncoder, class_weights, predict_relations, relation_loss, text_tokens
 from hiermovie.roles import RoleModel, predict_roles, role_loss
 from hiermovie.train import Batches, fit
-from hiermovie.vidsitu import RELATED, Trunk, VerbModel, baseline, load_head, predict_verbs, read_segments, relation_targets, save_head, score, verb_loss, verb_targets, verb_vocabulary, with_features
+from hiermovie.vidsitu import RELATED, Trunk, VerbModel, baseline, load_head, predict_verbs, read_segments, read_verb_vocabulary, relation_targets, save_head, score, verb_loss, verb_targets, verb_vocabulary, with_features
 from hiermovie.words import RoleVocabulary, role_tokens
 
 tensors = torch.utils.data.TensorDataset
@@ -110,6 +111,18 @@ def test_shuffled_labels_teach_nothing(annotated, task):
     majority = score(task, baseline(task, "majority", train, valid), valid)[key]
     print(task, got, "majority", majority)
     assert got["shuffled"] < 1.15 * majority + .01 and got["true"] > 1.3 * got["shuffled"] and got["true"] > majority
+
+
+def test_the_vocabulary_of_the_release(annotated):
+    """1,560 entries, four of them no verbs: the head has as many outputs, and never says a sign."""
+    vocabulary = read_verb_vocabulary(ROOT/"tests/data/verb_vocabulary.json")
+    assert len(vocabulary) == 1560 and vocabulary[:5] == ["<s>", "<pad>", "</s>", "<unk>", "speak.01"]
+    train = segments_of(annotated, "train")
+    targets = verb_targets(train, vocabulary)
+    assert all(vocabulary[t] == a[0][ev]["VerbID"] for anns, row in zip(train.annotations, targets) for ev, t, a in zip(EVENTS, row, [anns] * 5) if t >= 0) and (targets >= 4).float().mean() > .9
+    X = torch.randn(16, 5, 8, generator=torch.Generator().manual_seed(0)); torch.manual_seed(0)
+    model = VerbModel(Trunk(X), 1560); model.head[-1].bias.data[:4] = 99.                 # it would love to say a sign
+    assert not [v for p in predict_verbs(model, X, vocabulary) for e in p["pred_vbs_ev"] for v in e if v.startswith("<")]
 
 
 def test_class_weights_turn_the_classifier_to_rare_relations(annotated):
