@@ -6,7 +6,7 @@
 __all__ = ['sinusoids', 'ContextualizerConfig', 'Contextualizer', 'attention', 'show_attention', 'principal', 'show_before_after',
            'save_contextualizer', 'load_contextualizer']
 
-# %% ../nbs/library/06_contextualizer.ipynb #e6c9deb6
+# %% ../nbs/library/06_contextualizer.ipynb #43b6d502
 from dataclasses import asdict, dataclass
 
 import torch
@@ -14,6 +14,7 @@ from torch import nn
 
 from .backbone import load_weights
 from .core import InputError, read_tensors, write_tensors
+from .features import spread
 
 # %% ../nbs/library/06_contextualizer.ipynb #f4d329b6
 def sinusoids(length:int, width:int) -> torch.Tensor: # (length, width)
@@ -22,7 +23,7 @@ def sinusoids(length:int, width:int) -> torch.Tensor: # (length, width)
     angle = torch.arange(length)[:, None] / 10000 ** (torch.arange(0, width, 2) / width)
     return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)
 
-# %% ../nbs/library/06_contextualizer.ipynb #4ee9f9d3
+# %% ../nbs/library/06_contextualizer.ipynb #10a34da2
 @dataclass(frozen=True)
 class ContextualizerConfig:
     "Architecture; the defaults are VidSitu's TxE (FACTS: fairseq encoder of the release)."
@@ -38,13 +39,18 @@ class ContextualizerConfig:
     positions_std: float = .02      # size of learned positions at the start
     max_events: int = 512
 
-# %% ../nbs/library/06_contextualizer.ipynb #76185c8f
+    def __post_init__(self):
+        for n in ("dim", "width", "depth", "heads", "ffn", "max_events"):
+            if not isinstance(getattr(self, n), int) or getattr(self, n) < 1: raise InputError(f"contextualizer: {n} {getattr(self, n)!r}, must be a whole number from 1 on")
+        if self.width % self.heads: raise InputError(f"width {self.width}: must be a multiple of heads {self.heads}")
+        if not 0 <= self.dropout < 1: raise InputError(f"dropout {self.dropout}: must be from 0 to below 1")
+        if self.positions not in ("sinusoidal", "learned", "none"): raise InputError(f"positions {self.positions!r}: must be sinusoidal, learned or none")
+
+# %% ../nbs/library/06_contextualizer.ipynb #1186225b
 class Contextualizer(nn.Module):
     "Event features (B, E, D) to contextualized features (B, E, C)."
     def __init__(self, cfg:ContextualizerConfig):
         super().__init__()
-        if cfg.width % cfg.heads: raise InputError(f"width {cfg.width}: must be a multiple of heads {cfg.heads}")
-        if cfg.positions not in ("sinusoidal", "learned", "none"): raise InputError(f"positions {cfg.positions!r}: must be sinusoidal, learned or none")
         self.cfg = cfg
         self.register_buffer("mean", torch.zeros(cfg.dim)); self.register_buffer("std", torch.ones(cfg.dim))
         self.mask_token = nn.Parameter(.02 * torch.randn(cfg.dim))
@@ -57,7 +63,7 @@ class Contextualizer(nn.Module):
 
     def standardize(self, features):
         "Take mean and deviation of the inputs from `features` (N, D); they are kept in the checkpoint."
-        self.mean.copy_(features.mean(0)); self.std.copy_(features.std(0).clamp(min=1e-6))
+        self.mean.copy_(features.mean(0)); self.std.copy_(spread(features))
         return self
 
     def embed(self, features, event_mask=None): # (B, E, D) -> (B, E, C), what the first layer reads

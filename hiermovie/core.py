@@ -207,11 +207,12 @@ class Run:
         write_json(self/"metrics.json", metrics)
         return metrics
 
-# %% ../nbs/library/00_core.ipynb #c3ef6d57
+# %% ../nbs/library/00_core.ipynb #19ad8aa8
 def start_run(namespace:dict) -> Run: # pass `globals()`
     "Open the run folder that parameter `out` names, with what is left of an interrupted run of the same key."
     params = stage_params(namespace)
     if not params.get("out"): raise InputError("parameter out: the folder of this run must be given")
+    if "seeds" in params and not (isinstance(params["seeds"], list) and params["seeds"] and all(type(s) is int for s in params["seeds"])): raise InputError(f"parameter seeds: {params['seeds']!r}, expected a list of whole numbers, one for each training")
     folder, key = Path(params["out"]), run_key(params)
     old = read_json(folder/"run.json")["key"] if (folder/"run.json").exists() else None
     if old is None and folder.exists() and any(folder.iterdir()): raise InputError(f"parameter out: {folder} is a folder with other things in it, not a run folder; nothing was touched")
@@ -264,17 +265,25 @@ def module_files(notebook:str|Path, package:str|Path="hiermovie") -> list:
             if name and name not in seen: seen.add(name); todo.append((Path(package)/f"{name}.py").read_text(encoding="utf-8"))
     return [str(Path(package)/f"{m}.py") for m in sorted(seen)]
 
-# %% ../nbs/library/00_core.ipynb #264de0f8
+# %% ../nbs/library/00_core.ipynb #55db1c36
+def _no_text_number(where, x): # YAML takes 1e-3 for text
+    if isinstance(x, str) and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", x): raise InputError(f"{where}: {x} is text in YAML; write it with a point, such as {float(x.lower()):.1e}")
+
 def sweep_runs(name:str, spec:dict, runs:dict, known:dict # parameter names of each stage
               ) -> dict: # run name -> dict(stage, params)
     "The runs of one sweep and the run that gathers them; `InputError` names what is wrong in it."
     keys = ("parameter", "values", "seeds", "runs", "measure")
     if not isinstance(spec, dict) or set(spec) - {"title", "stage"} != set(keys): raise InputError(f"sweep {name}: expected {', '.join(keys)} (and title, stage)")
     parameter, values, seeds, below, lines = (spec[k] for k in keys)
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", str(name)): raise InputError(f"a sweep cannot be called {name!r}; letters, digits, . _ - are possible")
+    if parameter in ("out", "seed", "seeds", "labelled_seed") or str(parameter).endswith(("_run", "_runs")): raise InputError(f"sweep {name}: {parameter} cannot be varied")
     for k in keys[1:]:
-        if not isinstance(spec[k], list) or len(set(map(str, spec[k]))) < len(spec[k]) or not spec[k] and k != "runs": raise InputError(f"sweep {name}: {k} must be a list of different things")
+        if not isinstance(spec[k], list) or len(set(map(str, spec[k]))) < len(spec[k]) or not spec[k] and k != "runs" or any(isinstance(x, (list, dict)) for x in spec[k]) or len(set(spec[k])) < len(spec[k]): raise InputError(f"sweep {name}: {k} must be a list of different things")
+        for x in spec[k]: _no_text_number(f"sweep {name}: {k}", x)
     for n in below + lines:
         if n not in runs: raise InputError(f"sweep {name}: no run called {n}")
+    for n in lines:
+        if not runs[n]["stage"].startswith("4") or runs[n]["stage"].startswith("45"): raise InputError(f"sweep {name}: measure: {n} is a {runs[n]['stage']}, expected verbs, roles or relations")
     above = lambda n: [v for k, v in runs[n]["params"].items() if k.endswith("_run") and v in runs]
     leads = lambda n: n in below or any(map(leads, above(n)))                   # reads one of `below`, directly or through others
     between = lambda n: [] if n in below else [n, *(w for v in above(n) if leads(v) for w in between(v))]
@@ -292,18 +301,31 @@ def sweep_runs(name:str, spec:dict, runs:dict, known:dict # parameter names of e
         own |= {k: w for k, w in (("seed", s), ("seeds", [s]), ("labelled_seed", s)) if k in has} | ({parameter: v} if takes(n) else {})
         out[called(n, v, s)] = dict(stage=runs[n]["stage"], params=own)
         if n in lines: measured.append(called(n, v, s))
-    first = [called(below[0], v, s) for v in values for s in seeds] if below and reached(below[0]) else []
+    first = [called(n, v, s) for n in below if runs[n]["stage"].startswith("30") and reached(n) for v in values for s in seeds]
     gathers = dict(title=spec.get("title", name), parameter=parameter, values=values, seeds=seeds, lines=lines, measured_runs=list(dict.fromkeys(measured)), pretrained_runs=first)
     return out | {f"sweep-{name}": dict(stage="60_ablations", params=gathers)}
 
-# %% ../nbs/library/00_core.ipynb #38df44c0
+# %% ../nbs/library/00_core.ipynb #b612854c
 def _stage_of(path, name, own, defaults, known, stages): # one run of a profile, its parameter names checked
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", str(name)) or str(name).startswith("sweep-"): raise InputError(f"{path}: a run cannot be called {name!r}; letters, digits, . _ - are possible, and sweep- is taken")
+    if not isinstance(own or {}, dict): raise InputError(f"{path}: run {name}: expected stage and parameters, got {own!r}")
     own = dict(own or {}); stage = own.pop("stage", None)
     if stage not in known: known[stage] = notebook_parameters(Path(stages)/f"{stage}.ipynb")
     params = {**(defaults.get(stage) or {}), **own}
     unknown = sorted(set(params) - set(known[stage]))
     if unknown: raise InputError(f"{path}: run {name}: unknown parameter {unknown[0]}; {stage} has {', '.join(known[stage])}")
+    for k, v in params.items():
+        for x in v if isinstance(v, list) else [v]: _no_text_number(f"{path}: run {name}: {k}", x)
+        if v and k.endswith(("_run", "_runs")) and not (isinstance(v, str) or k.endswith("_runs") and isinstance(v, list) and all(isinstance(x, str) for x in v)): raise InputError(f"{path}: run {name}: {k}: {v!r}, expected the name of a run")
     return dict(stage=stage, params=params)
+
+def _in_order(path, runs): # runs that read each other could never start
+    seen, going = set(), []
+    def visit(n):
+        if n in going: raise InputError(f"{path}: runs read each other: {' -> '.join([*going[going.index(n):], n])}")
+        if n in seen: return
+        going.append(n); [visit(m) for m in runs[n]["needs"]]; going.pop(); seen.add(n)
+    for n in runs: visit(n)
 
 def read_profile(path:str|Path, # runs/profiles/<name>.yaml
                  stages:str|Path, # folder of the stage notebooks
@@ -313,16 +335,23 @@ def read_profile(path:str|Path, # runs/profiles/<name>.yaml
     try: profile = yaml.safe_load(need_file(path, "profile").read_text(encoding="utf-8"))
     except yaml.YAMLError as e: raise InputError(f"{path}: not YAML: {str(e).splitlines()[0]}") from None
     if not isinstance(profile, dict) or not isinstance(profile.get("runs"), dict): raise InputError(f"{path}: a profile needs a section `runs`")
+    for k in ("defaults", "sweeps"):
+        if not isinstance(profile.get(k) or {}, dict): raise InputError(f"{path}: section {k}: expected names with their settings")
     defaults, runs, known = profile.get("defaults") or {}, {}, {}
     for name, own in profile["runs"].items():
         runs[name] = _stage_of(path, name, own, defaults, known, stages)
-    plain = list(runs)
+    plain = list(runs); _needs(path, runs)
     for name, spec in (profile.get("sweeps") or {}).items() if sweeps else ():
         try: runs |= sweep_runs(name, spec, {n: runs[n] for n in plain}, known)
         except InputError as e: raise InputError(f"{path}: {e}") from None
     for name, run in runs.items():
         if run["params"].get("reads_runs") == "all": run["params"]["reads_runs"] = [n for n in plain if n != name]
-        run["needs"] = [n for k, v in run["params"].items() if k.endswith(("_run", "_runs")) and v for n in ([v] if isinstance(v, str) else v)]
+    _needs(path, runs)
+    return runs
+
+def _needs(path, runs): # which runs a run reads
+    for name, run in runs.items():
+        run["needs"] = [n for k, v in run["params"].items() if k.endswith(("_run", "_runs")) and v and v != "all" for n in ([v] if isinstance(v, str) else v)]
         for need in run["needs"]:
             if need not in runs: raise InputError(f"{path}: run {name}: reads run {need}, which the profile does not have")
-    return runs
+    _in_order(path, runs)

@@ -15,7 +15,7 @@ from torch import nn
 from .contextualizer import sinusoids
 from .core import InputError
 
-# %% ../nbs/library/10b_generation.ipynb #9a3b44f2
+# %% ../nbs/library/10b_generation.ipynb #383bd780
 @dataclass
 class Cache:
     "Keys and values (layers, 2, N, heads, max_len, d) of the first `length` tokens, and those of the memory, (2, N, heads, M, d) per layer."
@@ -23,7 +23,7 @@ class Cache:
 
     def select(self, rows) -> "Cache":
         "The cache of other sequences of the batch (beam search goes on from some of them, and from some twice)."
-        past = self.past.clone(); past[..., :self.length, :] = self.past[:, :, rows, :, :self.length]
+        past = torch.empty_like(self.past); past[..., :self.length, :] = self.past[:, :, rows, :, :self.length]
         return Cache(past, [m[:, rows] for m in self.memory], self.length)
 
 def _heads(x, heads): return x.unflatten(-1, (heads, -1)).transpose(1, 2)                   # (N, L, C) -> (N, heads, L, d)
@@ -33,7 +33,8 @@ class TxD(nn.Module):
     "Decoder: memory (N, M, C) and tokens (N, L) to logits (N, L, tokens); defaults as VidSitu's (FACTS D3)."
     def __init__(self, n_tokens:int, width:int=1024, depth:int=3, heads:int=8, ffn:int=2048, dropout:float=.1, max_len:int=60):
         super().__init__()
-        if width % heads: raise InputError(f"decoder width {width}: must be a multiple of heads {heads}")
+        if min(width, depth, heads, ffn) < 1 or width % heads or width % 2: raise InputError(f"decoder: width {width} must be even and a multiple of heads {heads}, depth {depth} and ffn {ffn} at least 1")
+        if max_len < 2: raise InputError(f"max_len {max_len}: must be at least 2, a verb and the end")
         self.width, self.n_tokens, self.max_len, self.heads = width, n_tokens, max_len, heads
         self.embed, self.drop = nn.Embedding(n_tokens, width), nn.Dropout(dropout)
         nn.init.normal_(self.embed.weight, std=width ** -.5)
@@ -63,7 +64,7 @@ class TxD(nn.Module):
             x = layer.norm3(x + layer.linear2(layer.activation(layer.linear1(x))))
         return self.out(x[:, 0])
 
-# %% ../nbs/library/10b_generation.ipynb #97509d1a
+# %% ../nbs/library/10b_generation.ipynb #914db278
 @dataclass(frozen=True)
 class Generation:
     "How sentences are written."
@@ -74,7 +75,9 @@ class Generation:
     cache: bool = True          # the same sentences without, slower
 
     def __post_init__(self):
-        if self.beam < 1 or self.min_len < 0 or self.no_repeat < 0: raise InputError(f"generation: beam {self.beam} must be at least 1; min_len {self.min_len} and no_repeat {self.no_repeat} at least 0")
+        for name, least in (("beam", 1), ("min_len", 0), ("no_repeat", 0)):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < least: raise InputError(f"generation: {name} {getattr(self, name)!r}, must be a whole number, at least {least}")
+        if not abs(self.length_penalty) < float("inf"): raise InputError(f"generation: length_penalty {self.length_penalty}, must be a number")
 
 def repeats(seq, # (N, L)
             n:int, n_tokens:int) -> torch.Tensor: # bool (N, tokens)
@@ -87,11 +90,13 @@ def repeats(seq, # (N, L)
     ban[row, grams[row, at, -1]] = True
     return ban
 
-# %% ../nbs/library/10b_generation.ipynb #82805750
+# %% ../nbs/library/10b_generation.ipynb #4e8ffd50
 def _allowed(logp, seq, done, end, pad, rules): # log-probabilities (N, K, tokens) with what the rules forbid taken out
-    logp = logp.clone(); logp[..., pad] = -torch.inf
+    if logp.isnan().any(): raise InputError("generation: the decoder gives numbers that are not finite; its weights are broken")
+    logp = logp.clone(); logp[..., pad] = -torch.inf; ends = logp[..., end].clone()
     if seq.shape[2] <= rules.min_len: logp[..., end] = -torch.inf
     if rules.no_repeat: logp[repeats(seq.flatten(0, 1), rules.no_repeat, logp.shape[-1]).view_as(logp)] = -torch.inf
+    logp[..., end] = torch.where(logp.isneginf().all(-1), ends, logp[..., end])         # nothing else is left to say
     idle = torch.full_like(logp[0, 0], -torch.inf); idle[pad] = 0                      # a finished beam goes on with fill-up, for free
     return torch.where(done[..., None], idle, logp)
 
@@ -100,6 +105,7 @@ def generate(decoder, memory, # (N, M, C)
              start, # (N,) first tokens
              end:int, pad:int, rules:Generation=Generation()) -> torch.Tensor: # (N, L) tokens
     "Continue each first token until the end sign, to at most `decoder.max_len` tokens in all."
+    if rules.min_len >= decoder.max_len: raise InputError(f"generation: min_len {rules.min_len}: sentences have {decoder.max_len} tokens at most")
     N, K = len(start), rules.beam
     seq, memory = start[:, None, None].expand(N, K, 1), memory.repeat_interleave(K, 0)
     score = torch.full((N, K), -torch.inf, device=memory.device); score[:, 0] = 0
@@ -115,7 +121,7 @@ def generate(decoder, memory, # (N, M, C)
     length = (seq[..., 1:] != pad).sum(2)
     return seq[torch.arange(N), (score / length.clamp(min=1) ** rules.length_penalty).argmax(1)]
 
-# %% ../nbs/library/10b_generation.ipynb #f3fbaca6
+# %% ../nbs/library/10b_generation.ipynb #3d27ad14
 @dataclass
 class _Past: # keys and values in transformers' own form
     cache: object; memory: torch.Tensor
@@ -129,6 +135,7 @@ class GPT2(nn.Module):
         super().__init__()
         try: from transformers import EncoderDecoderCache, GPT2Config, GPT2LMHeadModel
         except ImportError as e: raise InputError("decoder gpt2: transformers is not installed (pip install hiermovie[transformers])") from e
+        if weights is None and (min(width, depth, heads) < 1 or width % heads): raise InputError(f"decoder: width {width} must be a multiple of heads {heads}, depth {depth} at least 1")
         if weights is None: self.net = GPT2LMHeadModel(GPT2Config(vocab_size=n_tokens, n_embd=width, n_layer=depth, n_head=heads, n_positions=max_len, n_inner=ffn, resid_pdrop=dropout, embd_pdrop=dropout, attn_pdrop=dropout, add_cross_attention=True, bos_token_id=None, eos_token_id=None))
         else:
             try: self.net = GPT2LMHeadModel.from_pretrained(str(weights), add_cross_attention=True, use_safetensors=True, local_files_only=True)

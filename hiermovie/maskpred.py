@@ -6,7 +6,7 @@
 __all__ = ['DISTANCES', 'LOSSES', 'mask_events', 'corrupt', 'Targets', 'distance_loss', 'nce_loss', 'MaskConfig', 'PlaceQueue',
            'queue_loss', 'Predictor', 'MaskPrediction']
 
-# %% ../nbs/library/07_maskpred.ipynb #29032697
+# %% ../nbs/library/07_maskpred.ipynb #4f0df1ff
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from torch import nn
 from .contextualizer import Contextualizer
 from .contrast import nt_xent
 from .core import InputError
+from .features import spread
 from .motion import Momentum, Queue
 
 # %% ../nbs/library/07_maskpred.ipynb #26be7d97
@@ -48,18 +49,20 @@ def corrupt(features:torch.Tensor, event_mask:torch.Tensor, pad_mask:torch.Tenso
     swapped = event_mask & (u >= token) & (u < token + swap)
     return torch.where(swapped[..., None], other, features), event_mask & (u < token)
 
-# %% ../nbs/library/07_maskpred.ipynb #3313493f
+# %% ../nbs/library/07_maskpred.ipynb #10f8a7e1
 class Targets(nn.Module):
     "A fixed linear map from features (.., D) to targets (.., K): raw, normalized or whitened."
     def __init__(self, features:torch.Tensor, # (N, D), what the map is computed from
                  kind:str="whitened", dims:int=64):
         super().__init__()
-        D, mean, std = features.shape[1], features.mean(0), features.std(0).clamp(min=1e-6)
+        D, mean, std = features.shape[1], features.mean(0), spread(features)
+        if dims < 1: raise InputError(f"target_dims {dims}: must be at least 1")
         if kind == "raw": mean, W = torch.zeros(D), torch.eye(D)
         elif kind == "normalized": W = torch.diag(1 / std)
         elif kind == "whitened":
             cov = sum((x - mean).double().T @ (x - mean).double() for x in features.split(10_000)) / len(features)
             var, V = torch.linalg.eigh(cov)                                    # ascending
+            if not var[-1] > 0: raise InputError("targets: all features are equal, there is nothing to predict")
             k = min(dims, int((var > var[-1] * 1e-10).sum()))
             W = (V[:, -k:].flip(1) / var[-k:].flip(0) ** .5).float()
         else: raise InputError(f"targets {kind!r}: must be raw, normalized or whitened")
@@ -84,7 +87,7 @@ def nce_loss(pred, target, event_mask, pad_mask, temperature:float=.1):
     logits = F.normalize(pred[event_mask], dim=1) @ keys.T / temperature
     return F.cross_entropy(logits, number[event_mask])
 
-# %% ../nbs/library/07_maskpred.ipynb #2f3483ec
+# %% ../nbs/library/07_maskpred.ipynb #748deab4
 LOSSES = ("nce", "queue", *DISTANCES)
 
 @dataclass(frozen=True)
@@ -104,9 +107,9 @@ class MaskConfig:
 
     def __post_init__(self):
         if self.loss not in LOSSES: raise InputError(f"loss {self.loss!r}: must be one of {', '.join(LOSSES)}")
-        if not self.amount > 0: raise InputError(f"amount {self.amount}: must be above 0 (below 1: a share, else a number of events)")
+        if not 0 < self.amount < float("inf"): raise InputError(f"amount {self.amount}: must be above 0 (below 1: a share, else a number of events)")
         if not (self.temperature > 0 and self.window_temperature > 0 and self.queue >= 1 and 0 <= self.momentum <= 1 and self.window_weight >= 0): raise InputError(f"mask prediction: temperatures {self.temperature} and {self.window_temperature} must be above 0, queue {self.queue} at least 1, momentum {self.momentum} between 0 and 1, window_weight {self.window_weight} not below 0")
-        if min(self.token, self.swap) < 0 or self.token + self.swap > 1: raise InputError(f"token {self.token}, swap {self.swap}: shares, together at most 1")
+        if not (self.token >= 0 and self.swap >= 0 and self.token + self.swap <= 1): raise InputError(f"token {self.token}, swap {self.swap}: shares, together at most 1")
 
 class PlaceQueue(Queue):
     "A queue of keys that remembers at which place of its sequence each key was."

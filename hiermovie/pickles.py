@@ -88,11 +88,14 @@ def _built(target, state): # BUILD: the contents of an array, the byte order of 
     else: raise InputError(f"the pickle sets the state of a {type(target).__name__}")
     return target
 
-# %% ../nbs/library/00a_pickles.ipynb #44f15905
+# %% ../nbs/library/00a_pickles.ipynb #f5324982
 def plain_pickle(data:bytes, records:bool=False # objects of unknown classes come as dicts of their attributes
                 ):
     "The plain data in a pickle, of any protocol; nothing is imported or called. `InputError` names a class that it should not ask for."
-    stack, marks, memo = [], [], {}
+    stack, marks, memo, budget = [], [], {}, [1000 + 20 * len(data)]
+    def charge(*things): # what is copied or looked through: a small pickle must not ask for much of it
+        budget[0] -= sum(len(x) if hasattr(x, "__len__") else 1 for x in things)
+        if budget[0] < 0: raise InputError("the pickle repeats itself: it asks for far more than it holds")
     def since_mark(): at = marks.pop(); items = stack[at:]; del stack[at:]; return items
     for op, arg, _ in pickletools.genops(data):
         name = op.name
@@ -100,16 +103,16 @@ def plain_pickle(data:bytes, records:bool=False # objects of unknown classes com
         elif name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"): memo[len(memo) if name == "MEMOIZE" else arg] = stack[-1]
         elif name in ("GET", "BINGET", "LONG_BINGET"): stack.append(memo[arg])
         elif name == "MARK": marks.append(len(stack))
-        elif name in ("APPENDS", "SETITEMS", "ADDITEMS"): xs = since_mark(); _filled(stack[-1], xs)
-        elif name in ("APPEND", "SETITEM"): n = 1 + (name == "SETITEM"); xs = stack[-n:]; del stack[-n:]; _filled(stack[-1], xs)
-        elif name in _CONTAINERS: stack.append(_CONTAINERS[name](since_mark()))
+        elif name in ("APPENDS", "SETITEMS", "ADDITEMS"): xs = since_mark(); charge(*(x for x in xs if isinstance(x, tuple))); _filled(stack[-1], xs)
+        elif name in ("APPEND", "SETITEM"): n = 1 + (name == "SETITEM"); xs = stack[-n:]; del stack[-n:]; charge(*(x for x in xs if isinstance(x, tuple))); _filled(stack[-1], xs)
+        elif name in _CONTAINERS: xs = since_mark(); charge(*(x for x in xs if isinstance(x, tuple))); stack.append(_CONTAINERS[name](xs))
         elif name in ("TUPLE1", "TUPLE2", "TUPLE3"): n = int(name[-1]); stack[-n:] = [tuple(stack[-n:])]
         elif name.startswith("EMPTY_"): stack.append({"LIST": list, "TUPLE": tuple, "DICT": dict, "SET": set}[name[6:]]())
         elif name in _SIMPLE: stack.append(_SIMPLE[name])
         elif name == "GLOBAL": stack.append(_Name(arg, records))
         elif name == "STACK_GLOBAL": where, what = stack[-2:]; stack[-2:] = [_Name(f"{where} {what}", records)]
-        elif name in ("REDUCE", "NEWOBJ"): call, args = stack[-2:]; stack[-2:] = [_made(call.name, args) if call.known else _record(call.name, args)]
-        elif name == "BUILD": target, state = stack[-2:]; stack[-2:] = [_built(target, state)]
+        elif name in ("REDUCE", "NEWOBJ"): call, args = stack[-2:]; charge(args, *args); stack[-2:] = [_made(call.name, args) if call.known else _record(call.name, args)]
+        elif name == "BUILD": target, state = stack[-2:]; charge(state, *(state if isinstance(state, tuple) else ())); stack[-2:] = [_built(target, state)]
         elif name == "STOP": return _finished(stack.pop(), len(data))
         elif name not in ("PROTO", "FRAME"): raise InputError(f"the pickle has the instruction {name}; only containers, numbers, strings and numpy arrays are read")
 

@@ -17,11 +17,12 @@ from .metrics import EVENTS, RELATIONS
 from .vidsitu import PAIRS, OnTrunk, Segments, Trunk, cross_entropy
 from .words import RoleVocabulary, encode_roles
 
-# %% ../nbs/library/10d_relations.ipynb #f8de3d44
+# %% ../nbs/library/10d_relations.ipynb #affc5af5
 class TextEncoder(nn.Module):
     "Token numbers (N, L), `pad` where there is none, to vectors (N, width): the mean of a small transformer's outputs."
     def __init__(self, n_tokens:int, pad:int, width:int=128, depth:int=2, heads:int=4, dropout:float=.1, max_len:int=60):
         super().__init__()
+        if width < 2 or width % heads or width % 2: raise InputError(f"text_width {width}: must be even and a multiple of {heads} heads")
         self.dim, self.pad, self.embed = width, pad, nn.Embedding(n_tokens, width)
         self.register_buffer("positions", sinusoids(max_len, width))
         self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(width, heads, 2 * width, dropout, batch_first=True), depth, enable_nested_tensor=False)

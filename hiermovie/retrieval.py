@@ -14,7 +14,7 @@ from .core import InputError, rng
 from .distributed import on_device
 from .maskpred import MaskPrediction
 
-# %% ../nbs/library/07b_retrieval.ipynb #f4597a5e
+# %% ../nbs/library/07b_retrieval.ipynb #d62e7fac
 def _found(guess, own, others, at): # (N, K), (N, K), (M, K), (N, among - 1): found, cosine; equals (to rounding) share the place
     guess, own, others = (F.normalize(x, dim=1) for x in (guess, own, others)); hits = []
     c = (guess * own).sum(1)
@@ -27,18 +27,24 @@ def _strangers(where, n, video, pad_mask, seed): # for each (sequence, event) of
     of = video[(~pad_mask).nonzero()[:, 0]].numpy(); mine = video[where[:, 0]].numpy(); pools = {v: np.flatnonzero(of != v) for v in set(mine.tolist())}
     return torch.from_numpy(np.stack([pools[v][rng(seed, "strangers", k).choice(len(pools[v]), n, replace=False)] for k, v in enumerate(mine.tolist())]))
 
+def _guesses(model, x, pad): # keys, targets, and what is filled in for each event when it is the hidden one
+    keys = model.keys(x, pad); guess = torch.zeros_like(keys)
+    for e in range(1, x.shape[1] - 1):
+        hide = torch.zeros_like(pad); hide[:, e] = ~pad[:, e] & (pad.sum(1) < pad.shape[1] - 1)
+        guess[:, e] = model.fill_in(x, pad, hide)[:, e]
+    return keys, model.targets(x), guess
+
 @torch.no_grad()
 def retrieval(model:MaskPrediction, features, pad_mask, # sequences of at least 3 events
               among:int=100, seed:int=0, video=None # (B,) numbers: which sequences are of one video; None: each is of its own
              ) -> dict: # {"found": {"model", "mean", "left", "neighbours"}, "cosine": the same, "among", "chance", "n", "own_keys"}
     "Share of hidden events that are found among `among` (fewer when there are not so many), and mean cosine, of the model and of predictors without learning."
+    if among < 2: raise InputError(f"among {among}: must be at least 2")
     B, n = len(features), (~pad_mask).sum(1); video = torch.arange(B) if video is None else torch.as_tensor(video)
     if B < 2 or (n < 3).any() or len(video.unique()) < 2: raise InputError("retrieval: needs sequences of 2 videos, and at least 3 events in each, to have two neighbours")
     with on_device(model) as device:
-        x, pad = features.to(device), pad_mask.to(device); keys, y = model.keys(x, pad).cpu(), model.targets(x).cpu(); guess = torch.zeros_like(keys)
-        for e in range(1, int(n.max()) - 1):
-            hide = torch.zeros_like(pad); hide[:, e] = ~pad[:, e]
-            guess[:, e] = model.fill_in(x, pad, hide)[:, e].cpu()
+        parts = [_guesses(model, x.to(device), pad.to(device)) for x, pad in zip(features.split(128), pad_mask.split(128))]
+        keys, y, guess = (torch.cat(x).cpu() for x in zip(*parts))
     where = torch.tensor([(b, e) for b in range(B) for e in range(1, int(n[b]) - 1)]); b, e = where.T
     among = min(among, 1 + int(n.sum() - max(n[video == v].sum() for v in video.unique()))); at = _strangers(where, among - 1, video, pad_mask, seed)
     scores = {"model": _found(guess[b, e], keys[b, e], keys[~pad_mask], at)}
@@ -65,7 +71,7 @@ def show_mask(similarity:torch.Tensor, # (E, E): prediction of event i (hidden) 
     bottom.set_xticks(range(E), range(1, E + 1)); bottom.set_xlabel("true event (framed: the hidden one); red: more alike than the other events, blue: less", fontsize=8); fig.tight_layout()
     return fig
 
-# %% ../nbs/library/07b_retrieval.ipynb #26cb5024
+# %% ../nbs/library/07b_retrieval.ipynb #93967d1a
 @torch.no_grad()
 def nearest_events(model:MaskPrediction, features, pad_mask, # (B, E, D), (B, E)
                    sequence:int, event:int, k:int=5) -> list: # [(sequence, event, cosine), ...], nearest first
@@ -74,6 +80,8 @@ def nearest_events(model:MaskPrediction, features, pad_mask, # (B, E, D), (B, E)
     guess = model.fill_in(features[s], pad_mask[s], hide[s])[0, event]
     cos = F.cosine_similarity(model.keys(features, pad_mask), guess, dim=-1).masked_fill(pad_mask, -2.)
     cos[sequence] = -2.
+    k = min(k, int((cos > -2).sum()))
+    if not k: raise InputError("nearest events: there is no other sequence to look in")
     best = cos.flatten().topk(k).indices
     return [(int(i) // cos.shape[1], int(i) % cos.shape[1], cos.flatten()[i].item()) for i in best]
 

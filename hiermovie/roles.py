@@ -17,7 +17,7 @@ from .metrics import EVENTS
 from .vidsitu import OnTrunk, Segments, Trunk
 from .words import RoleVocabulary, decode_roles
 
-# %% ../nbs/library/10c_roles.ipynb #8c1d1410
+# %% ../nbs/library/10c_roles.ipynb #0a7f68b1
 class RoleModel(OnTrunk):
     "Trunk and decoder: features (B, 5, D) and tokens (B, 5, L) to logits (B, 5, L, tokens)."
     def __init__(self, trunk:Trunk, decoder):
@@ -32,7 +32,7 @@ def build_decoder(kind:str, # txd or gpt2
     "The decoder of a role model, by the word that the profiles use; a GPT-2 with weights has its own sizes."
     if kind == "txd" and weights: raise InputError("decoder_weights: only for the decoder gpt2")
     if kind == "txd": return TxD(len(words), width, depth, heads, ffn, dropout, max_len)
-    if kind == "gpt2": return GPT2(len(words), weights, words.piece, width, depth, heads, ffn, dropout, max_len)
+    if kind == "gpt2": return GPT2(len(words), weights or None, words.piece, width, depth, heads, ffn, dropout, max_len)
     raise InputError(f"decoder {kind!r}: must be txd or gpt2")
 
 def role_loss(pad:int):
@@ -49,6 +49,7 @@ def predict_roles(model:RoleModel, features, segments:Segments, words:RoleVocabu
     out = []
     verb = [[anns[0][ev]["VerbID"] for ev in EVENTS] for anns in segments.annotations]
     start = torch.tensor([[words.number.get(v, words.unknown) for v in vs] for vs in verb])
+    batch = max(1, batch // rules.beam)
     with on_device(model) as device:
         for k in range(0, len(features), batch):
             said = generate(model.decoder, model.memory(features[k:k + batch].to(device)), start[k:k + batch].flatten().to(device), words.end, words.pad, rules).tolist()

@@ -39,13 +39,13 @@ class Sequences(torch.utils.data.Dataset):
         "Items to (features, pad mask) of the first windows, then of the second."
         return sum((pad_sequences(w) for w in zip(*items)), ())
 
-# %% ../nbs/library/07a_sequences.ipynb #44b2319e
+# %% ../nbs/library/07a_sequences.ipynb #5affdbe1
 class Mixed(torch.utils.data.Dataset):
     "Items of several data sets, by weight; as many an epoch as all have together. What is drawn depends on (seed, epoch, index)."
     def __init__(self, parts:dict, # name -> Sequences
                  weights:dict, # name -> weight
                  seed:int=0):
-        if set(weights) != set(parts) or not all(isinstance(w, (int, float)) and 0 < w < np.inf for w in weights.values()): raise InputError(f"weights {weights}: expected one above 0 for each of {', '.join(parts)}")
+        if not isinstance(weights, dict) or set(weights) != set(parts) or not all(isinstance(w, (int, float)) and 0 < w < np.inf for w in weights.values()): raise InputError(f"weights {weights}: expected one above 0 for each of {', '.join(parts)}")
         self.parts, self.p, self.seed, self.epoch = list(parts.values()), np.array([weights[n] for n in parts]) / sum(weights.values()), seed, 0
     def __len__(self): return sum(map(len, self.parts))
     @property
@@ -61,14 +61,14 @@ class Mixed(torch.utils.data.Dataset):
     def name(self, i): k, j, _ = self.plan[i]; return self.parts[k].name(j)
     def __getitem__(self, i): k, j, turn = self.plan[i]; return self.parts[k].draw(j, turn)
 
-# %% ../nbs/library/07a_sequences.ipynb #b3f783bf
+# %% ../nbs/library/07a_sequences.ipynb #bed6553d
 def leave_out(features:dict, tested:list # names of videos or segments
              ) -> tuple: # (what may be learnt from, names left out)
     "Take away the videos of which any part is in `tested`; `InputError` when that leaves nothing."
     ids = {youtube_of(t) for t in tested}
-    out = [n for n in features if youtube_of(n) in ids]
+    out = [n for n in features if youtube_of(n) in ids]; gone = set(out)
     if out and len(out) == len(features): raise InputError(f"mask prediction: all {len(features)} videos are scored in a downstream task")
-    return {n: x for n, x in features.items() if n not in set(out)}, out
+    return {n: x for n, x in features.items() if n not in gone}, out
 
 # %% ../nbs/library/07a_sequences.ipynb #89d44d3d
 def tested_videos(root:str|Path # folder with vidsitu/ and lvu/, of which either may be missing

@@ -15,7 +15,7 @@ import pandas as pd
 from .metrics import EVENTS, RELATIONS, SCORED_ROLES, short_role
 from .vidsitu import RELATED, Segments
 
-# %% ../nbs/library/10f_statistics.ipynb #21c522ad
+# %% ../nbs/library/10f_statistics.ipynb #e6f5a5e7
 def _pairs(values): # shares of equal pairs among the annotators of one thing: (equal, all)
     return sum(a == b for a, b in combinations(values, 2)), len(values) * (len(values) - 1) // 2
 
@@ -32,7 +32,7 @@ def summary(segments:Segments) -> dict:
     votes = [v["vbid_lst"][ev] for v in segments.vinfo for ev in EVENTS if ev in v.get("vbid_lst", {})]
     return {"segments": len(segments.ids), "annotations": len(anns), "annotations per segment": len(anns) / len(segments.ids), "different verbs": len(verbs), "verbs with more than 100 annotations": sum(n > 100 for n in verbs.values()),
             "different verbs per segment": float(np.mean([len({a[ev]["VerbID"] for ev in EVENTS}) for a in anns])), "roles per event": float(np.mean([len(t) / 5 for t in texts])),
-            "words per role": float(np.mean([len(w.split()) for t in texts for w in t])), "entities per segment": float(np.mean([len(set(t)) for t in scored])),
+            "words per role": float(np.mean([len(w.split()) for t in texts for w in t])) if any(texts) else None, "entities per segment": float(np.mean([len(set(t)) for t in scored])),
             "mentions per entity": sum(map(len, scored)) / max(1, sum(len(set(t)) for t in scored)),
             "pairs of votes for the same verb": _agreement(votes),
             "annotator pairs with the same relation": _agreement([[a[ev]["EvRel"] for a in g] for g in segments.annotations for ev in RELATED])}
@@ -43,7 +43,7 @@ def role_table(segments:Segments) -> pd.DataFrame: # role, share, words, example
     events = [a[ev] for g in segments.annotations for a in g for ev in EVENTS]
     for e in events:
         for name, text in e["Args"].items(): found.setdefault(short_role(name), []).append(text)
-    return pd.DataFrame([dict(role=r, share=len(t) / len(events), words=float(np.mean([len(x.split()) for x in t])), examples=", ".join(w for w, _ in Counter(t).most_common(3))) for r, t in sorted(found.items())])
+    return pd.DataFrame([dict(role=r, share=len(t) / len(events), words=float(np.mean([len(x.split()) for x in t])), examples=", ".join(w for w, _ in Counter(t).most_common(3))) for r, t in sorted(found.items())], columns=["role", "share", "words", "examples"])
 
 def relation_table(segments:Segments) -> pd.DataFrame: # event, relation, share
     "Shares of the relations to event 3, per event and over all."

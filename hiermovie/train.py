@@ -30,11 +30,12 @@ def cosine_warmup(step:int, total:int, warmup:float=.1 # share of the steps
     if step < w: return (step + 1) / w
     return .5 * (1 + math.cos(math.pi * (step - w) / max(1, total - w)))
 
-# %% ../nbs/library/08_train.ipynb #32e68954
+# %% ../nbs/library/08_train.ipynb #f41dc878
 class Batches:
     "`batches(epoch, first)` iterates over this process's part of the shuffled batches, from number `first` on; the order depends on (seed, epoch) only."
     def __init__(self, data, size:int, seed:int=0, workers:int=0, drop_last:bool=False, collate=None):
         if len(data) == 0: raise InputError("no training examples")
+        if not isinstance(size, int) or size < 1: raise InputError(f"batch {size!r}: must be a whole number, at least 1")
         self.data, self.size, self.seed, self.workers, self.collate = data, size, seed, workers, collate
         self.drop_last = drop_last and len(data) >= size
         if drop_last and len(data) < size and world() > 1: raise InputError(f"{len(data)} examples are fewer than a batch of {size}; {world()} processes cannot share them")
@@ -160,7 +161,7 @@ class Stepper:
         if hasattr(self.model, "after_step"): self.model.after_step()
         return total.item(), norm.item()
 
-# %% ../nbs/library/08_train.ipynb #85c94819
+# %% ../nbs/library/08_train.ipynb #4e026d21
 def _writer(folder, start):
     try: from torch.utils.tensorboard import SummaryWriter
     except ImportError as e: raise InputError("tensorboard: the package is not installed (pip install hiermovie[tensorboard])") from e
@@ -173,7 +174,8 @@ def fit(model, loss_fn, # (model, batch) -> scalar, a mean over the batch
         seed:int=0, state:str|Path|None=None, # file to go on from
         desc:str="train", options:FitOptions=FitOptions()) -> pd.DataFrame: # step, epoch, lr, loss, gradient (its norm, before clipping)
     "Train in place, on a GPU where there is one, in all processes of the group. Goes on from `state`, bit for bit; `InputError` on a loss or gradient that is not finite."
-    if options.accumulate < 1: raise InputError(f"accumulate = {options.accumulate}: must be at least 1")
+    for name, v in (("accumulate", options.accumulate), ("epochs", epochs)):
+        if not isinstance(v, int) or v < 1: raise InputError(f"{name} = {v!r}: must be a whole number, at least 1")
     sync_batchnorm(model.to(pick_device())); A = options.accumulate
     stepper = Stepper(model, loss_fn, make_optimizer(model, options.optimizer, lr, weight_decay, options.momentum), clip, options)
     plan = dict(epochs=epochs, batches=len(batches), batch=batches.size, accumulate=A, seed=seed, lr=lr, weight_decay=weight_decay, warmup=warmup, clip=clip, optimizer=options.optimizer, momentum=options.momentum, bf16=options.bf16); per_epoch = -(-len(batches) // A); total = epochs * per_epoch

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['SCHEMAS', 'PAIRS', 'RELATED', 'read_entries', 'Segments', 'read_segments', 'with_features', 'Trunk', 'build_trunk',
            'verb_vocabulary', 'read_verb_vocabulary', 'verb_targets', 'OnTrunk', 'cross_entropy', 'VerbModel',
-           'verb_loss', 'predict_verbs', 'save_head', 'load_head', 'relation_targets', 'baseline', 'score',
+           'verb_loss', 'predict_verbs', 'save_head', 'load_head', 'relation_targets', 'baseline', 'score', 'answer_of',
            'show_answers']
 
-# %% ../nbs/library/10_vidsitu.ipynb #c49637eb
+# %% ../nbs/library/10_vidsitu.ipynb #8ba2f071
+import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,11 @@ from .backbone import load_weights
 from .contextualizer import Contextualizer, ContextualizerConfig, load_contextualizer
 from .core import InputError, read_json, read_tensors, rng, write_tensors
 from .distributed import on_device
-from .features import read_store
+from .features import read_index, read_store, spread
 from .metrics import EVENTS, RELATIONS, evaluate, short_role
 from .pickles import read_pickle
 
-# %% ../nbs/library/10_vidsitu.ipynb #acd7eb1f
+# %% ../nbs/library/10_vidsitu.ipynb #1e01e89a
 _text = {"type": "string", "minLength": 1}
 _event = {"type": "object", "required": ["VerbID", "Args", "Arg_List", "vid_seg_int"],
           "properties": {"VerbID": _text, "vid_seg_int": _text, "Args": {"type": "object", "additionalProperties": {"type": "string"}},
@@ -44,6 +45,8 @@ def read_entries(path, kind:str # vsann, vinfo or vseg_split
     entries, check = read_json(path), fastjsonschema.compile(SCHEMAS[kind])
     if not isinstance(entries, list): raise InputError(f"{path}: expected a list of entries, got {type(entries).__name__}")
     for k, entry in enumerate(entries):
+        try: json.dumps(entry, ensure_ascii=False).encode()
+        except UnicodeEncodeError as e: raise InputError(f"{path}, entry {k}: has half a character ({e.object[e.start:e.end]!r}), which is no text") from None
         try: check(entry)
         except fastjsonschema.JsonSchemaValueException as e:
             raise InputError(f"{path}, entry {k}{''.join(f', {x}' for x in e.path[1:])}: {e.message.removeprefix(e.name).strip()}" + (f", got {str(e.value)[:40]!r}" if not isinstance(e.value, dict) else "")) from None
@@ -53,7 +56,7 @@ def read_entries(path, kind:str # vsann, vinfo or vseg_split
             except InputError as e: raise InputError(f"{path}, entry {k}, {ev}, Args: {e}") from None
     return entries
 
-# %% ../nbs/library/10_vidsitu.ipynb #84a243e0
+# %% ../nbs/library/10_vidsitu.ipynb #b72cb506
 @dataclass
 class Segments:
     "Segments of one split: ids in the order of the split file, their vinfo entries, their annotations (each a list), and their positions in the split file."
@@ -78,18 +81,23 @@ def read_segments(root, split:str # train or valid
     "Read one split of `<root>/{split_files,vinfo_files,vseg_ann_files}`; `InputError` names file, entry and field."
     root, groups = Path(root), {}
     ids = read_entries(root/"split_files"/f"vseg_split_{split}_lb.json", "vseg_split")
-    twice = [s for s, n in Counter(ids).items() if n > 1]
-    if twice: raise InputError(f"{root/'split_files'/f'vseg_split_{split}_lb.json'}: segment {twice[0]} is there twice")
+    if not ids: raise InputError(f"{root/'split_files'/f'vseg_split_{split}_lb.json'}: no segments")
+    infos = read_entries(root/"vinfo_files"/f"vinfo_{split}_lb.json", "vinfo")
+    for file, names in ((f"split_files/vseg_split_{split}_lb.json", ids), (f"vinfo_files/vinfo_{split}_lb.json", [v["vid_seg_int"] for v in infos])):
+        twice = [s for s, n in Counter(names).items() if n > 1]
+        if twice: raise InputError(f"{root/file}: segment {twice[0]} is there twice")
     for a in read_entries(root/"vseg_ann_files"/f"vsann_{split}_lb.json", "vsann"): groups.setdefault(a["Ev1"]["vid_seg_int"], []).append(a)
-    info = {v["vid_seg_int"]: v for v in read_entries(root/"vinfo_files"/f"vinfo_{split}_lb.json", "vinfo")}
+    info = {v["vid_seg_int"]: v for v in infos}
     for s in ids:
         if s not in groups or s not in info: raise InputError(f"{root}: segment {s} of the {split} split has no {'annotation' if s not in groups else 'vinfo'} entry")
+        if split != "train" and set(info[s].get("vbid_lst", {})) < set(EVENTS): raise InputError(f"{root}: segment {s} of the {split} split has no votes (vbid_lst) for all five events in its vinfo entry")
     return Segments(ids, [info[s] for s in ids], [groups[s] for s in ids], list(range(len(ids))))
 
-# %% ../nbs/library/10_vidsitu.ipynb #a6e651be
+# %% ../nbs/library/10_vidsitu.ipynb #e1560863
 def with_features(segments:Segments, store, allow_missing:bool=False) -> tuple: # (Segments that have features, float32 (N, 5, D))
     "Attach stored features. `InputError` names a segment that has none (with `allow_missing`: when none has any), or has not five events."
-    have = read_json(Path(store)/"index.json")["events"]
+    if not segments.ids: raise InputError("no segments")
+    have = read_index(store)["events"]
     lost = [s for s in segments.ids if s not in have]
     if lost and (not allow_missing or len(lost) == len(segments.ids)): raise InputError(f"{store}: no features for {len(lost)} of the {len(segments.ids)} segments, first {lost[0]}" + ("" if allow_missing else "; to go on without them, set allow_missing"))
     if lost: print(f"features for {len(segments.ids) - len(lost)} of {len(segments.ids)} segments")
@@ -99,7 +107,7 @@ def with_features(segments:Segments, store, allow_missing:bool=False) -> tuple: 
     features, _ = read_store(store, kept.ids)
     return kept, torch.from_numpy(np.stack([features[s] for s in kept.ids]))
 
-# %% ../nbs/library/10_vidsitu.ipynb #34e6c2a9
+# %% ../nbs/library/10_vidsitu.ipynb #f4960e2b
 class Trunk(nn.Module):
     "Features (B, E, D) to the input of a head (B, E, H)."
     def __init__(self, features, # (N, .., D) training features, for standardizing
@@ -108,7 +116,7 @@ class Trunk(nn.Module):
         super().__init__()
         if not rate >= 0: raise InputError(f"contextualizer_rate {rate}: must not be below 0")
         flat = features.flatten(0, -2)
-        self.register_buffer("mean", flat.mean(0)); self.register_buffer("std", flat.std(0).clamp(min=1e-6))
+        self.register_buffer("mean", flat.mean(0)); self.register_buffer("std", spread(flat))
         self.contextualizer, self.both, self.drop = contextualizer, both, nn.Dropout(dropout)
         D = features.shape[-1]
         self.dim, self.rate = D if contextualizer is None else contextualizer.cfg.width + D * both, rate
@@ -134,7 +142,7 @@ def build_trunk(features, kind:str, # none, scratch or pretrained
     else: raise InputError(f"contextualizer {kind!r}: must be none, scratch or pretrained")
     return Trunk(features, c, both, dropout, rate)
 
-# %% ../nbs/library/10_vidsitu.ipynb #11236505
+# %% ../nbs/library/10_vidsitu.ipynb #07635c58
 def verb_vocabulary(segments:Segments) -> list: # verb ids, most frequent first
     "Verbs of the training annotations."
     n = Counter(a[ev]["VerbID"] for anns in segments.annotations for a in anns for ev in EVENTS)
@@ -144,7 +152,8 @@ def read_verb_vocabulary(path) -> list: # entries in the order of their numbers
     "The release's vocabulary: a JSON object or a pickle (never executed) that maps entries to 0, 1, 2, ..."
     table = read_json(path) if Path(path).suffix == ".json" else read_pickle(path, records=True)
     table = table.get("indices", table) if isinstance(table, dict) else {}
-    if not table or sorted(table.values(), key=str) != sorted(range(len(table)), key=str): raise InputError(f"{path}: not a vocabulary, expected entries numbered 0, 1, 2, ...")
+    table = {k: v for k, v in table.items() if k not in ("__class__", "__args__")} if isinstance(table, dict) else {}
+    if not table or not all(isinstance(k, str) and k.isprintable() and type(v) is int for k, v in table.items()) or set(table.values()) != set(range(len(table))): raise InputError(f"{path}: not a vocabulary, expected entries numbered 0, 1, 2, ...")
     return sorted(table, key=table.get)
 
 def verb_targets(segments:Segments, vocabulary:list) -> torch.Tensor: # (N, 5)
@@ -153,6 +162,8 @@ def verb_targets(segments:Segments, vocabulary:list) -> torch.Tensor: # (N, 5)
     most = lambda anns, ev: Counter(a[ev]["VerbID"] for a in anns).most_common(1)[0][0]
     labels = torch.tensor([[number.get(most(anns, ev), -100) for ev in EVENTS] for anns in segments.annotations])
     if (labels < 0).all(): raise InputError(f"the vocabulary of {len(vocabulary)} entries knows none of the annotated verbs; it belongs to other data")
+    verbs = sum(not v.startswith("<") for v in vocabulary)
+    if verbs < 5: raise InputError(f"a vocabulary of {verbs} verbs: five are predicted for an event, so label more segments or give a vocabulary")
     return labels
 
 class OnTrunk(nn.Module):
@@ -197,7 +208,7 @@ def load_head(path, model:nn.Module, vocabulary:list) -> nn.Module:
     load_weights(model, tensors, path)
     return model.eval()
 
-# %% ../nbs/library/10_vidsitu.ipynb #58e7d81c
+# %% ../nbs/library/10_vidsitu.ipynb #1deba922
 PAIRS = ((0, 2), (1, 2), (2, 3), (2, 4))     # positions of events 1, 2, 4, 5 with event 3, earlier first
 RELATED = ("Ev1", "Ev2", "Ev4", "Ev5")
 
@@ -205,7 +216,9 @@ def relation_targets(segments:Segments) -> torch.Tensor: # (N, 4)
     "Most frequent annotated relation of events 1, 2, 4, 5; -100 (ignored) for Null."
     number = {r: i for i, r in enumerate(RELATIONS)}
     most = lambda anns, ev: Counter(a[ev]["EvRel"] for a in anns).most_common(1)[0][0]
-    return torch.tensor([[number.get(most(anns, ev), -100) for ev in RELATED] for anns in segments.annotations])
+    labels = torch.tensor([[number.get(most(anns, ev), -100) for ev in RELATED] for anns in segments.annotations])
+    if (labels < 0).all(): raise InputError(f"none of {len(labels)} segments has a relation, all are Null")
+    return labels
 
 # %% ../nbs/library/10_vidsitu.ipynb #fa643d36
 def _phrases(train): # (verb, short role) -> phrases of the training annotations
@@ -241,7 +254,7 @@ def score(task:str, predictions:list, segments:Segments) -> dict:
     "Official scores of predictions for a split; partial, and marked so, where segments have none."
     return evaluate(task, predictions, segments.ids, segments.vinfo, sum(segments.annotations, []), allow_missing=True)
 
-# %% ../nbs/library/10_vidsitu.ipynb #c08d4438
+# %% ../nbs/library/10_vidsitu.ipynb #0a4c30e0
 def _answers(e, ann, verbs, roles, relations): # lines (text, right or None) under event number e
     ev, true = EVENTS[e], ann[EVENTS[e]]
     lines = [(f"verb: {true['VerbID']}", None)] + ([(f"  said: {verbs['pred_vbs_ev'][e][0]}", verbs["pred_vbs_ev"][e][0] == true["VerbID"])] if verbs else [])
@@ -253,6 +266,15 @@ def _answers(e, ann, verbs, roles, relations): # lines (text, right or None) und
         lines.append((f"to Ev3: {true['EvRel']}", None)); answer = relations and relations["pred_evrels_ev"][e - (e > 2)][0]
         if relations: lines.append((f"  said: {answer}", answer == true["EvRel"]))
     return lines
+
+def answer_of(folder, task:str, at:int # position of a segment in its split
+             ) -> dict:
+    "A segment's entry in the first prediction file of a run; `InputError` when the run is of another task or says nothing of it."
+    if read_json(Path(folder)/"metrics.json").get("task") != task: raise InputError(f"{folder}: not a run of the task {task}")
+    files = sorted(Path(folder).glob("predictions_seed*.json"))
+    said = [p for f in files[:1] for p in read_json(f) if p["ann_idx"] == at]
+    if not said: raise InputError(f"{folder}: no prediction for segment number {at}")
+    return said[0]
 
 def show_answers(frames, # uint8 (5, H, W, 3)
                  annotation:dict, verbs:dict|None=None, roles:dict|None=None, relations:dict|None=None # official predictions of the segment

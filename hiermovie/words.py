@@ -19,12 +19,12 @@ from .metrics import EVENTS, short_role
 from .pickles import read_pickle
 from .vidsitu import Segments, verb_vocabulary
 
-# %% ../nbs/library/10a_words.ipynb #dd074444
+# %% ../nbs/library/10a_words.ipynb #5c81d25f
 def train_bpe(texts, # phrases
               size:int=2048 # pieces, at least 256
              ) -> Tokenizer:
     "Byte pairs learned from texts; a pair has to occur twice."
-    if size < 256: raise InputError(f"byte pairs: size {size}, must be at least 256 (one piece for each byte)")
+    if not isinstance(size, int) or not 256 <= size <= 1_000_000: raise InputError(f"byte pairs: size {size!r}, must be 256 (one piece for each byte) to a million")
     learner = ByteLevelBPETokenizer()
     learner.train_from_iterator([f" {t}" for t in texts], vocab_size=size, min_frequency=2, show_progress=False)
     return Tokenizer.from_str(learner.to_str())
@@ -49,7 +49,7 @@ def _tokenizer_in(x, depth=0): # the JSON of a tokenizer anywhere in a record
     inside = x.values() if isinstance(x, dict) else x if isinstance(x, (list, tuple)) else ()
     return next((found for y in inside if depth < 8 and (found := _tokenizer_in(y, depth + 1))), None)
 
-# %% ../nbs/library/10a_words.ipynb #4cfef7e6
+# %% ../nbs/library/10a_words.ipynb #089a1d2d
 @dataclass
 class RoleVocabulary:
     "Numbers of role sentences: `tokens[n]` is the name of number n."
@@ -60,7 +60,7 @@ class RoleVocabulary:
     def __post_init__(self):
         self.number, pieces = {t: i for i, t in enumerate(self.tokens)}, self.bpe.get_vocab()
         twice = [t for t, n in Counter(self.tokens).items() if n > 1]
-        if twice: raise InputError(f"role vocabulary: {twice[0]!r} is there twice")
+        if twice: raise InputError(f"role vocabulary: {twice[0]!r} is there twice; a verb that is also a byte pair cannot be told from it")
         lost = [t for t in (*self.signs, *pieces) if t not in self.number]
         if lost: raise InputError(f"role vocabulary: has no entry for {len(lost)} signs or byte pairs, first {lost[0]!r}; byte pairs and vocabulary belong to different models")
         self.pad, self.end, self.unknown = (self.number[t] for t in self.signs)
@@ -96,7 +96,7 @@ class RoleVocabulary:
         except InputError: raise
         except Exception as e: raise InputError(f"{path}: not a role vocabulary ({e})") from None                    # the library raises bare Exceptions
 
-# %% ../nbs/library/10a_words.ipynb #3b3b4023
+# %% ../nbs/library/10a_words.ipynb #797ba01c
 def encode_roles(words:RoleVocabulary, event:dict # one annotated event
                 ) -> list:
     "Verb, then tag and byte pairs of each role in the order of `Arg_List`, then the end sign."
@@ -119,6 +119,7 @@ def decode_roles(words:RoleVocabulary, numbers) -> dict: # short role -> text
 def role_tokens(segments:Segments, words:RoleVocabulary, max_len:int=60 # tokens of an event (the release's 60)
                ) -> torch.Tensor: # (N, 5, L)
     "Sentences of the first annotation of each segment, cut to `max_len` tokens with the end sign, as in the release, and filled up with the pad token. `InputError` when the vocabulary knows none of the verbs."
+    if max_len < 2: raise InputError(f"max_len {max_len}: must be at least 2, a verb and the end")
     cut = lambda row: row if len(row) <= max_len else row[:max_len - 1] + [words.end]
     rows = [torch.tensor(cut(encode_roles(words, anns[0][ev]))) for anns in segments.annotations for ev in EVENTS]
     if all(r[0] == words.unknown for r in rows): raise InputError(f"the role vocabulary of {len(words)} entries knows none of the annotated verbs; it belongs to other data")

@@ -187,10 +187,31 @@ def with_change(annotated, tmp_path, file, change):
     ("vinfo", lambda x: x[:-1], "has no vinfo entry"),
     ("vinfo", lambda x: x[1].update(vbid_lst=dict(Ev1="walk.01")), "vinfo_valid_lb.json, entry 1, vbid_lst, Ev1: must be array"),
     ("split", lambda x: x.append(x[0]), "is there twice"),
+    ("vinfo", lambda x: x.append(x[0]), "vinfo_valid_lb.json: segment"),
+    ("vinfo", lambda x: x[1].pop("vbid_lst") and None, "has no votes (vbid_lst) for all five events"),
+    ("split", lambda x: x.clear(), "vseg_split_valid_lb.json: no segments"),
     ("split", lambda x: x.append("abc"), "vseg_split_valid_lb.json, entry 4: must match pattern"),
 ])
 def test_annotations_that_are_broken(annotated, tmp_path, file, change, words):
     assert words in with_change(annotated, tmp_path, file, change)
+
+
+def test_half_a_character_is_no_text(annotated, tmp_path):
+    """JSON can hold half of an emoji; nothing that writes UTF-8 can."""
+    from hiermovie.vidsitu import read_entries
+    text = (annotated/"vidsitu/vidsitu_annotations/vseg_ann_files/vsann_valid_lb.json").read_text()
+    a = read_json(annotated/"vidsitu/vidsitu_annotations/vseg_ann_files/vsann_valid_lb.json")
+    (tmp_path/"a.json").write_text(text.replace(a[0]["Ev1"]["VerbID"], "walk\\ud83d.01", 1))
+    with pytest.raises(InputError, match="a.json, entry 0: has half a character"): read_entries(tmp_path/"a.json", "vsann")
+
+
+def test_a_segment_without_any_label_does_not_stop_training(annotated):
+    train = segments_of(annotated, "train")
+    for ev in RELATED: train.annotations[3][0][ev]["EvRel"] = "Null"
+    X, Y = torch.randn(16, 5, 8), relation_targets(train)
+    assert (Y[3] == -100).all()
+    log = fit(RelationModel(Trunk(X), hidden=8), relation_loss, Batches(tensors(X, Y), 1), 1)
+    assert log.loss.notna().all() and (log.loss == 0).sum() == 1
 
 
 def test_heads_and_vocabularies_that_do_not_belong(annotated, tmp_path):
