@@ -305,7 +305,23 @@ def sweep_runs(name:str, spec:dict, runs:dict, known:dict # parameter names of e
     gathers = dict(title=spec.get("title", name), parameter=parameter, values=values, seeds=seeds, lines=lines, measured_runs=list(dict.fromkeys(measured)), pretrained_runs=first)
     return out | {f"sweep-{name}": dict(stage="60_ablations", params=gathers)}
 
-# %% ../nbs/library/00_core.ipynb #b612854c
+# %% ../nbs/library/00_core.ipynb #4370b3c0
+def _in_order(path, runs): # runs that read each other could never start
+    seen, going = set(), []
+    def visit(n):
+        if n in going: raise InputError(f"{path}: runs read each other: {' -> '.join([*going[going.index(n):], n])}")
+        if n in seen: return
+        going.append(n); [visit(m) for m in runs[n]["needs"]]; going.pop(); seen.add(n)
+    for n in runs: visit(n)
+
+def _needs(path, runs): # which runs a run reads
+    for name, run in runs.items():
+        run["needs"] = [n for k, v in run["params"].items() if k.endswith(("_run", "_runs")) and v and v != "all" for n in ([v] if isinstance(v, str) else v)]
+        for need in run["needs"]:
+            if need not in runs: raise InputError(f"{path}: run {name}: reads run {need}, which the profile does not have")
+    _in_order(path, runs)
+
+# %% ../nbs/library/00_core.ipynb #466845b3
 def _stage_of(path, name, own, defaults, known, stages): # one run of a profile, its parameter names checked
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", str(name)) or str(name).startswith("sweep-"): raise InputError(f"{path}: a run cannot be called {name!r}; letters, digits, . _ - are possible, and sweep- is taken")
     if not isinstance(own or {}, dict): raise InputError(f"{path}: run {name}: expected stage and parameters, got {own!r}")
@@ -319,14 +335,7 @@ def _stage_of(path, name, own, defaults, known, stages): # one run of a profile,
         if v and k.endswith(("_run", "_runs")) and not (isinstance(v, str) or k.endswith("_runs") and isinstance(v, list) and all(isinstance(x, str) for x in v)): raise InputError(f"{path}: run {name}: {k}: {v!r}, expected the name of a run")
     return dict(stage=stage, params=params)
 
-def _in_order(path, runs): # runs that read each other could never start
-    seen, going = set(), []
-    def visit(n):
-        if n in going: raise InputError(f"{path}: runs read each other: {' -> '.join([*going[going.index(n):], n])}")
-        if n in seen: return
-        going.append(n); [visit(m) for m in runs[n]["needs"]]; going.pop(); seen.add(n)
-    for n in runs: visit(n)
-
+# %% ../nbs/library/00_core.ipynb #21c2c7a4
 def read_profile(path:str|Path, # runs/profiles/<name>.yaml
                  stages:str|Path, # folder of the stage notebooks
                  sweeps:bool=False # with the runs of its sweeps
@@ -348,10 +357,3 @@ def read_profile(path:str|Path, # runs/profiles/<name>.yaml
         if run["params"].get("reads_runs") == "all": run["params"]["reads_runs"] = [n for n in plain if n != name]
     _needs(path, runs)
     return runs
-
-def _needs(path, runs): # which runs a run reads
-    for name, run in runs.items():
-        run["needs"] = [n for k, v in run["params"].items() if k.endswith(("_run", "_runs")) and v and v != "all" for n in ([v] if isinstance(v, str) else v)]
-        for need in run["needs"]:
-            if need not in runs: raise InputError(f"{path}: run {name}: reads run {need}, which the profile does not have")
-    _in_order(path, runs)
