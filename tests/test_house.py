@@ -114,6 +114,11 @@ def test_the_lock_is_hashed_and_names_no_index():
     assert {re.split(r"[=<>]", r)[0].lower() for w in wanted for r in w.split()} <= locked
 
 
+def test_every_test_file_is_run():
+    listed = re.findall(r'"(tests/test_\w+\.py)"', (ROOT/"pyproject.toml").read_text())
+    assert sorted(listed) == sorted(f"tests/{p.name}" for p in (ROOT/"tests").glob("test_*.py"))
+
+
 def test_continuous_integration_runs_the_users_command():
     assert "make test" in (ROOT/".ci/run").read_text()
     targets = re.findall(r"^([a-z]+):", (ROOT/"Makefile").read_text(), re.M)
