@@ -223,7 +223,7 @@ def show_lvu(table:pd.DataFrame):
     axes[0].legend(fontsize=7.5, frameon=False, ncol=3, loc="lower left", bbox_to_anchor=(0, 1)); fig.tight_layout()
     return fig
 
-# %% ../nbs/library/12_report.ipynb #29e575e7
+# %% ../nbs/library/12_report.ipynb #e50f8f4e
 def gather_sweep(runs:dict, parameter:str, values:list, seeds:list, lines:list) -> pd.DataFrame: # what, line, value (None: untouched), seed, score
     "Scores of the copies that `sweep_runs` has made (00_core), times 100."
     main, out = {"verbs": "Acc@1", "roles": "CIDEr", "relations": "Macro-Top1"}, []
@@ -246,7 +246,7 @@ def gather_sweep(runs:dict, parameter:str, values:list, seeds:list, lines:list) 
 def show_sweep(table:pd.DataFrame, parameter:str, title:str):
     "One panel per quantity, one line per run that was measured."
     whats = list(dict.fromkeys(table.what)); values = list(dict.fromkeys(table.value.dropna()))
-    fig, axes = plt.subplots(1, len(whats), figsize=(4.6 * len(whats), 3.5), squeeze=False)
+    fig, axes = plt.subplots(1, len(whats), figsize=(4.6 * len(whats), 4.1), squeeze=False)
     for ax, what in zip(axes[0], whats):
         for k, (line, t) in enumerate(table[table.what == what].groupby("line", sort=False)):
             colour = COLOURS[k % len(COLOURS)]; t = t.assign(at=[values.index(v) if v in values else np.nan for v in t.value])
@@ -254,7 +254,7 @@ def show_sweep(table:pd.DataFrame, parameter:str, title:str):
             g = t.groupby("at").score; joined = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values) and values == sorted(values)
             ax.errorbar(g.mean().index, g.mean(), g.std().fillna(0), color=colour, capsize=3, marker="o", ls="-" if joined else "", label=line)
             ax.scatter(t["at"] + .06, t.score, s=9, color=colour, alpha=.6)
-        ax.set_xticks(range(len(values)), map(str, values)); ax.set_xlabel(parameter); ax.set_ylabel(what); ax.margins(x=.12, y=.1); sns.despine(ax=ax); ax.legend(fontsize=7)
+        ax.set_xticks(range(len(values)), map(str, values)); ax.set_xlabel(parameter); ax.set_ylabel(what); ax.margins(x=.12, y=.1); sns.despine(ax=ax); ax.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(.5, -.18))
     n = table.groupby(["what", "line", "value"], dropna=False).seed.nunique()
     fig.suptitle(f"{title} (mean ± deviation over {n.min()} seed{'s' if n.min() > 1 else ''})", fontsize=9); fig.tight_layout()
     return fig
