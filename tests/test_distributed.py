@@ -37,9 +37,12 @@ data = build(cfg, videos).data
 items = [data[i] for i in range(int(sys.argv[2]))]
 def batch(part): return [x.double() if x.is_floating_point() else x for x in torch.utils.data.default_collate(part)]
 
-alone = whole(); one = alone(*batch(items)); one.backward()
+alone = whole()
+with torch.no_grad(): alone(*batch(items))                 # once before: MoDist's queue is empty at first, and then there is no gradient
+one = alone(*batch(items)); one.backward()
 with process_group():
     mine = mine_of(items); model = sync_batchnorm(whole()); net = DistributedDataParallel(model, broadcast_buffers=False)
+    with torch.no_grad(): model(*batch(mine))
     loss = net(*batch(mine)); (loss * len(mine) * world() / len(items)).backward()
     total = loss.detach() * len(mine) / len(items); dist.all_reduce(total)
     if rank() == 0:
@@ -74,7 +77,7 @@ def test_a_whole_pretraining_by_two_processes(objective, clips, tmp_path):
         launch(["hiermovie", "pretrain", tmp_path/str(n)], n)
     one, two = (pd.read_csv(tmp_path/n/"log.csv") for n in "12")
     assert len(one) == len(two) >= 6 and (one.lr == two.lr).all()
-    assert (abs(one.loss - two.loss) < 1e-3 * one.loss).all(), (one.loss.tolist(), two.loss.tolist())
+    assert (abs(one.loss - two.loss) <= 1e-3 * one.loss).all() and one.loss.iloc[-1] > 0, (one.loss.tolist(), two.loss.tolist())
     assert abs(one.loss - one.loss[0]).max() > 1e-3          # and something happened
 
 
