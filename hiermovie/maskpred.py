@@ -71,23 +71,27 @@ class Targets(nn.Module):
     def dim(self): return self.W.shape[1]
     def forward(self, features): return (features - self.mean) @ self.W
 
-# %% ../nbs/library/07_maskpred.ipynb #2aa4e7a3
+# %% ../nbs/library/07_maskpred.ipynb #d890142a
 DISTANCES = {"l2": F.mse_loss, "smooth_l1": F.smooth_l1_loss, "cosine": lambda p, y: (1 - F.cosine_similarity(p, y, dim=-1)).mean()}
 
 def distance_loss(pred, target, event_mask, kind:str="l2"):
     "Mean distance of prediction and target (B, E, K) at the hidden events; kind: l2, smooth_l1, cosine."
     return DISTANCES[kind](pred[event_mask], target[event_mask])
 
+def _cosines(a, b): # (N, K), (M, K) -> (N, M), in full precision also under bf16
+    with torch.autocast(a.device.type, enabled=False):
+        a, b = (F.normalize(x.float() if x.dtype.itemsize < 4 else x, dim=1) for x in (a, b))
+        return a @ b.T
+
 def nce_loss(pred, target, event_mask, pad_mask, temperature:float=.1):
     "InfoNCE of each hidden event's prediction against the targets of all events that are there."
-    there, (pred, target) = ~pad_mask, (x.float() if x.dtype.itemsize < 4 else x for x in (pred, target))     # similarities in full precision
-    keys = F.normalize(target[there], dim=1)                           # (N, K)
+    there = ~pad_mask
+    keys = target[there]                                               # (N, K)
     number = torch.full(there.shape, -1, device=pred.device)
     number[there] = torch.arange(len(keys), device=pred.device)        # which key belongs to which event
-    logits = F.normalize(pred[event_mask], dim=1) @ keys.T / temperature
-    return F.cross_entropy(logits, number[event_mask])
+    return F.cross_entropy(_cosines(pred[event_mask], keys) / temperature, number[event_mask])
 
-# %% ../nbs/library/07_maskpred.ipynb #748deab4
+# %% ../nbs/library/07_maskpred.ipynb #3d27bce5
 LOSSES = ("nce", "queue", *DISTANCES)
 
 @dataclass(frozen=True)
@@ -124,9 +128,9 @@ class PlaceQueue(Queue):
 def queue_loss(pred, key, place, # (N, K), (N, K), (N,): of the hidden events
                queue:PlaceQueue, temperature:float=.1):
     "InfoNCE of each prediction against its key and the keys in the queue that were at the same place."
-    pred, key = (F.normalize(x.float() if x.dtype.itemsize < 4 else x, dim=1) for x in (pred, key))
-    wrong = (pred @ queue().T).masked_fill(place[:, None] != queue.places[:int(queue.n)], -torch.inf)
-    logits = torch.cat([(pred * key).sum(1, keepdim=True), wrong], 1) / temperature
+    right = _cosines(pred, key).diagonal()[:, None]
+    wrong = _cosines(pred, queue()).masked_fill(place[:, None] != queue.places[:int(queue.n)], -torch.inf)
+    logits = torch.cat([right, wrong], 1) / temperature
     return F.cross_entropy(logits, torch.zeros(len(pred), dtype=torch.long, device=pred.device))
 
 class Predictor(nn.Module):

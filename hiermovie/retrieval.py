@@ -14,7 +14,7 @@ from .core import InputError, rng
 from .distributed import on_device
 from .maskpred import MaskPrediction
 
-# %% ../nbs/library/07b_retrieval.ipynb #d62e7fac
+# %% ../nbs/library/07b_retrieval.ipynb #aefa7108
 def _found(guess, own, others, at): # (N, K), (N, K), (M, K), (N, among - 1): found, cosine; equals (to rounding) share the place
     guess, own, others = (F.normalize(x, dim=1) for x in (guess, own, others)); hits = []
     c = (guess * own).sum(1)
@@ -30,7 +30,7 @@ def _strangers(where, n, video, pad_mask, seed): # for each (sequence, event) of
 def _guesses(model, x, pad): # keys, targets, and what is filled in for each event when it is the hidden one
     keys = model.keys(x, pad); guess = torch.zeros_like(keys)
     for e in range(1, x.shape[1] - 1):
-        hide = torch.zeros_like(pad); hide[:, e] = ~pad[:, e] & (pad.sum(1) < pad.shape[1] - 1)
+        hide = torch.zeros_like(pad); hide[:, e] = ~pad[:, e]
         guess[:, e] = model.fill_in(x, pad, hide)[:, e]
     return keys, model.targets(x), guess
 
@@ -71,17 +71,19 @@ def show_mask(similarity:torch.Tensor, # (E, E): prediction of event i (hidden) 
     bottom.set_xticks(range(E), range(1, E + 1)); bottom.set_xlabel("true event (framed: the hidden one); red: more alike than the other events, blue: less", fontsize=8); fig.tight_layout()
     return fig
 
-# %% ../nbs/library/07b_retrieval.ipynb #93967d1a
+# %% ../nbs/library/07b_retrieval.ipynb #9e73c082
 @torch.no_grad()
 def nearest_events(model:MaskPrediction, features, pad_mask, # (B, E, D), (B, E)
-                   sequence:int, event:int, k:int=5) -> list: # [(sequence, event, cosine), ...], nearest first
-    "Hide one event of one sequence; the events of all *other* sequences nearest to what the model fills in."
+                   sequence:int, event:int, k:int=5, video=None # (B,) numbers, as in `retrieval`
+                  ) -> list: # [(sequence, event, cosine), ...], nearest first
+    "Hide one event of one sequence; the events of *other* videos nearest to what the model fills in."
+    video = torch.arange(len(features)) if video is None else torch.as_tensor(video)
     hide = torch.zeros_like(pad_mask); hide[sequence, event] = True; s = slice(sequence, sequence + 1); model.eval()
     guess = model.fill_in(features[s], pad_mask[s], hide[s])[0, event]
     cos = F.cosine_similarity(model.keys(features, pad_mask), guess, dim=-1).masked_fill(pad_mask, -2.)
-    cos[sequence] = -2.
+    cos[video == video[sequence]] = -2.
     k = min(k, int((cos > -2).sum()))
-    if not k: raise InputError("nearest events: there is no other sequence to look in")
+    if not k: raise InputError("nearest events: there is no other video to look in")
     best = cos.flatten().topk(k).indices
     return [(int(i) // cos.shape[1], int(i) % cos.shape[1], cos.flatten()[i].item()) for i in best]
 

@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['summary', 'role_table', 'relation_table', 'show_statistics']
 
-# %% ../nbs/library/10f_statistics.ipynb #5cd574d6
+# %% ../nbs/library/10f_statistics.ipynb #692ca9ad
 from collections import Counter
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
-from .metrics import EVENTS, RELATIONS, SCORED_ROLES, short_role
-from .vidsitu import RELATED, Segments
+from .metrics import EVENTS, RELATED, RELATIONS, SCORED_ROLES, short_role
+from .vidsitu import Segments
 
 # %% ../nbs/library/10f_statistics.ipynb #e6f5a5e7
 def _pairs(values): # shares of equal pairs among the annotators of one thing: (equal, all)

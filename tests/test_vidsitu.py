@@ -11,12 +11,12 @@ from hiermovie.contextualizer import Contextualizer, ContextualizerConfig, load_
 from hiermovie.core import InputError, read_json, rng, write_json
 from hiermovie.features import save_features, write_index
 from hiermovie.generation import TxD
-from hiermovie.metrics import EVENTS, evaluate
+from hiermovie.metrics import EVENTS, RELATED, evaluate
 from hiermovie.minimovies import World, write_vidsitu
 from hiermovie.relations import RelationModel, TextEncoder, class_weights, predict_relations, relation_loss, text_tokens
 from hiermovie.roles import RoleModel, predict_roles, role_loss
 from hiermovie.train import Batches, fit
-from hiermovie.vidsitu import RELATED, Trunk, VerbModel, baseline, load_head, predict_verbs, read_segments, read_verb_vocabulary, relation_targets, save_head, score, verb_loss, verb_targets, verb_vocabulary, with_features
+from hiermovie.vidsitu import Trunk, VerbModel, baseline, load_head, predict_verbs, read_segments, read_verb_vocabulary, relation_targets, save_head, score, verb_loss, verb_targets, verb_vocabulary, with_features
 from hiermovie.words import RoleVocabulary, role_tokens
 
 tensors = torch.utils.data.TensorDataset
@@ -189,6 +189,7 @@ def with_change(annotated, tmp_path, file, change):
     ("split", lambda x: x.append(x[0]), "is there twice"),
     ("vinfo", lambda x: x.append(x[0]), "vinfo_valid_lb.json: segment"),
     ("vinfo", lambda x: x[1].pop("vbid_lst") and None, "has no votes (vbid_lst) for all five events"),
+    ("vinfo", lambda x: x[1].update(vbid_lst=dict(other=["walk.01"])), "has no votes (vbid_lst) for all five events"),
     ("split", lambda x: x.clear(), "vseg_split_valid_lb.json: no segments"),
     ("split", lambda x: x.append("abc"), "vseg_split_valid_lb.json, entry 4: must match pattern"),
 ])
