@@ -135,12 +135,12 @@ def detect(model, path:str|Path, names:list, every:int=1, batch:int=4) -> pd.Dat
                 if b[0] < b[2] and b[1] < b[3]: rows.append((int(s), *(round(v, 4) for v in b), round(score, 4), names[label]))
     return pd.DataFrame(rows, columns=BOX_COLUMNS)
 
-# %% ../nbs/library/11b_instances.ipynb #c00ccc5d
-def find_shots(path:str|Path, seconds, limit:float=.7) -> np.ndarray: # (len(seconds),) int, from 0
+# %% ../nbs/library/11b_instances.ipynb #e81043ff
+def find_shots(path:str|Path, seconds, limit:float=.75) -> np.ndarray: # (len(seconds),) int, from 0
     "Number of the shot that each second (its middle) belongs to; seconds growing."
     import cv2
-    colours = lambda f: cv2.calcHist([cv2.cvtColor(f, cv2.COLOR_RGB2HSV)], [0, 1], None, [16, 8], [0, 180, 0, 256]).ravel() / (f.size / 3)
-    h = np.stack([colours(f) for f in read_frames(path, np.asarray(seconds) + .5, 128)])
+    small = lambda f: cv2.resize(f, (32, 32), interpolation=cv2.INTER_AREA)
+    h = np.stack([cv2.calcHist([small(f)], [0, 1, 2], None, [4] * 3, [0, 256] * 3).ravel() / 32**2 for f in read_frames(path, np.asarray(seconds) + .5)])
     return np.r_[0, (np.minimum(h[1:], h[:-1]).sum(1) < limit).cumsum()]
 
 def iou(a, b) -> np.ndarray: # (N, 4), (M, 4) -> (N, M)
@@ -186,12 +186,12 @@ class RegionFeatures(nn.Module):
         scaled = lambda m: [torch.as_tensor(b, dtype=m.dtype, device=m.device).clamp(0, 1) * torch.tensor(m.shape[:1:-1] * 2, dtype=m.dtype, device=m.device) for b in boxes]
         return torch.cat([roi_align(m, scaled(m), self.grid, sampling_ratio=2, aligned=True).amax((2, 3)) for m in (p.mean(2) for p in maps)], 1)
 
-# %% ../nbs/library/11b_instances.ipynb #e561de74
+# %% ../nbs/library/11b_instances.ipynb #92f6729d
 def video_instances(model:RegionFeatures, path:str|Path, table:pd.DataFrame, # boxes
                     every:int=1, # seconds between looks
                     event_s:float=2., # length of the clip around each look
                     most:int=8, # boxes per look: those with the highest scores, then the largest
-                    batch:int=16, shot_limit:float=.7, min_overlap:float=.2) -> Instances:
+                    batch:int=16, shot_limit:float=.75, min_overlap:float=.2) -> Instances:
     "Instances of a video at every `every`-th second. `InputError` when no box is left."
     duration = probe(path).duration; looks = np.arange(every // 2, max(1, int(duration + .05)), every)
     size = (table.x2 - table.x1) * (table.y2 - table.y1)
