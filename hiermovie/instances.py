@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['FIELDS', 'BOX_COLUMNS', 'Instances', 'save_instances', 'read_instances', 'read_release_meta', 'release_instances',
-           'read_boxes', 'load_detector', 'detect', 'find_shots', 'iou', 'link', 'RegionFeatures', 'video_instances']
+           'read_boxes', 'load_detector', 'detect', 'find_shots', 'iou', 'link', 'RegionFeatures', 'video_instances',
+           'extract_instances', 'store_release', 'read_instance_store', 'show_instances']
 
-# %% ../nbs/library/11b_instances.ipynb #46435dd1
-import zipfile
+# %% ../nbs/library/11b_instances.ipynb #9058d69c
+import json, zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +17,12 @@ import pandas as pd
 import torch
 from numpy.lib import format as npy
 from torch import nn
+from tqdm import tqdm
 
 from .backbone import SlowFast, load_weights
 from .checkpoints import read_weights
-from .core import InputError, atomic, need_file, read_table
+from .core import Coverage, InputError, atomic, need_file, read_json, read_table, write_json, write_table
+from .distributed import on_device
 from .pickles import plain_pickle, read_pickle
 from .video import clip_times, probe, read_clips, read_frames, to_clip
 
@@ -203,3 +206,57 @@ def video_instances(model:RegionFeatures, path:str|Path, table:pd.DataFrame, # b
         clips = torch.stack([to_clip(f) for f in read_clips(path, [clip_times(a, a + event_s, model.backbone.cfg.frames) for a in start], model.backbone.cfg.size)])
         with torch.no_grad(): out.append(model(clips.to(next(model.parameters()).device), [t.loc[t.second == s, ["x1", "y1", "x2", "y2"]].to_numpy() for s in part]).float().cpu().numpy())
     return Instances(t.second.to_numpy(), t[["x1", "y1", "x2", "y2"]].to_numpy(np.float32).clip(0, 1), link(t, shots, min_overlap), np.array([shots[s] for s in t.second]), np.concatenate(out))
+
+# %% ../nbs/library/11b_instances.ipynb #fe49cc4f
+def _indexed(store, names, backbone, coverage):
+    kept = {n: len(read_instances(store, n)) for n in names}; coverage.check("videos with instances")
+    index = dict(backbone=backbone, dim=int(read_instances(store, names[0]).features.shape[1]), videos=kept)
+    write_table(Path(store)/"coverage.csv", coverage.table()); write_json(Path(store)/"index.json", index)
+    return index, coverage
+
+def extract_instances(store:str|Path, model:RegionFeatures, videos:list, settings:dict, # of `video_instances`
+                      min_score:float=.8, detector:tuple|None=None, # as `load_detector` gives it; None: boxes/<video>.csv beside the videos
+                      backbone:str="" # maker of the features
+                     ) -> tuple: # (index, Coverage)
+    "Instances of every video, into a store; a video that cannot be used costs a line in the coverage."
+    coverage, done, origin = Coverage(), [], json.dumps(dict(settings, backbone=backbone, min_score=min_score, detector=bool(detector)), sort_keys=True)
+    with on_device(model):
+        for p in tqdm(videos, desc="instances", mininterval=5):
+            try:
+                try: read_instances(store, p.stem, model.dim, origin)
+                except InputError:
+                    path = p.parent.parent/"boxes"/f"{p.stem}.csv"
+                    if detector: path = Path(store)/"boxes"/f"{p.stem}.csv"; write_table(path, detect(detector[0], p, detector[1], settings.get("every", 1)))
+                    save_instances(store, p.stem, video_instances(model, p, read_boxes(path, min_score), **settings), origin)
+                coverage.ok(p.name); done.append(p.stem)
+            except InputError as e: coverage.skip(p.name, e)
+    return _indexed(store, done, backbone, coverage)
+
+def store_release(store:str|Path, metas:list, folder:str|Path) -> tuple: # (index, Coverage)
+    "The release's instances in our layout; metas: its instance_meta files, folder: that of its features."
+    coverage, meta = Coverage(), {}
+    for m in metas: meta |= read_release_meta(m)
+    for video in tqdm(sorted(meta), desc="instances", mininterval=5):
+        try: save_instances(store, video, release_instances(meta, video, folder), "release"); coverage.ok(video)
+        except InputError as e: coverage.skip(video, e)
+    return _indexed(store, [v for v, status, _ in coverage.rows if status == "ok"], "release", coverage)
+
+def read_instance_store(store:str|Path) -> tuple: # ({video: Instances}, index)
+    "All instances of a store; `InputError` when a file is missing or not as the index says."
+    index = read_json(Path(store)/"index.json")
+    if not isinstance(index, dict) or not isinstance(index.get("videos"), dict) or not isinstance(index.get("dim"), int): raise InputError(f"{Path(store)/'index.json'}: not the index of an instance store, expected dim and videos")
+    out = {v: read_instances(store, v, index["dim"]) for v in index["videos"]}
+    for v, x in out.items():
+        if len(x) != index["videos"][v]: raise InputError(f"{Path(store)/f'{v}_inst.npz'}: has {len(x)} instances, the index says {index['videos'][v]}; extract them again")
+    return out, index
+
+def show_instances(path:str|Path, store:str|Path, n:int=6):
+    "A few moments of a video with the boxes of its instances, coloured by track."
+    import matplotlib.pyplot as plt
+    x = read_instances(store, Path(path).stem); seconds = np.unique(x.seconds); seconds = seconds[np.linspace(0, len(seconds) - 1, min(n, len(seconds))).astype(int)]
+    fig, axes = plt.subplots(1, len(seconds), figsize=(1.7 * len(seconds), 2), squeeze=False); colours = plt.get_cmap("tab20").colors
+    for ax, s, frame in zip(axes[0], seconds, read_frames(path, seconds + .5)):
+        h, w = frame.shape[:2]; ax.imshow(frame); ax.axis("off"); ax.set_title(f"{s} s", fontsize=8)
+        for (x1, y1, x2, y2), k in zip(x.boxes[x.seconds == s], x.tracks[x.seconds == s]): ax.add_patch(plt.Rectangle((x1 * w - .5, y1 * h - .5), (x2 - x1) * w, (y2 - y1) * h, fill=False, ec=colours[k % 20], lw=1.5))
+    fig.tight_layout()
+    return fig

@@ -115,7 +115,7 @@ def load_state(path:str|Path, model, optimizer, plan:dict|None=None) -> tuple: #
     optimizer.load_state_dict(state["optimizer"])
     return state["step"], state["log"]
 
-# %% ../nbs/library/08_train.ipynb #bbedc1a4
+# %% ../nbs/library/08_train.ipynb #c1ee1603
 @dataclass(frozen=True)
 class FitOptions:
     "How `fit` computes, and what it writes beside the result."
@@ -128,6 +128,7 @@ class FitOptions:
     save_every: int = 0            # steps between two states; 0: once per epoch
     log_file: str|None = None      # CSV, written with each state
     tensorboard: str|None = None   # folder for TensorBoard (extra `hiermovie[tensorboard]`)
+    each_epoch: Callable|None = None   # called with the epoch's number when it is over
 
 def to_device(x, device, channels_last:bool=False):
     "Tensors of a batch (nested in tuples, lists, dicts) on a device."
@@ -161,7 +162,7 @@ class Stepper:
         if hasattr(self.model, "after_step"): self.model.after_step()
         return total.item(), norm.item()
 
-# %% ../nbs/library/08_train.ipynb #4e026d21
+# %% ../nbs/library/08_train.ipynb #a919966c
 def _writer(folder, start):
     try: from torch.utils.tensorboard import SummaryWriter
     except ImportError as e: raise InputError("tensorboard: the package is not installed (pip install hiermovie[tensorboard])") from e
@@ -191,6 +192,7 @@ def fit(model, loss_fn, # (model, batch) -> scalar, a mean over the batch
                 bar.update()
                 if board: [board.add_scalar(name, x, step) for name, x in zip(COLUMNS[2:], log[-1][2:])]
                 if rank() == 0 and (step + 1 == total or (step + 1) % (options.save_every or per_epoch) == 0): _keep(state, model, stepper.optimizer, step + 1, log, plan, options)
+            if options.each_epoch: options.each_epoch(epoch)
     if rank() == 0: _keep(None, model, stepper.optimizer, total, log, plan, options)
     if board: board.close()
     model.cpu(); model.eval()
