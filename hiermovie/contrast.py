@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['nt_xent', 'two_starts', 'cvrl_augment', 'TwoViews', 'show_views', 'ProjectionHead', 'ContrastiveModel']
 
-# %% ../nbs/library/05_contrast.ipynb #9266af47
+# %% ../nbs/library/05_contrast.ipynb #5cb2a4a6
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.transforms import v2
 
 from .core import InputError, rng
 from .distributed import gather, rank, world
@@ -41,14 +40,15 @@ def two_starts(duration:float, # of the video, seconds
     starts = (first, first + gap)
     return starts if r.random() < .5 else starts[::-1]
 
-# %% ../nbs/library/05_contrast.ipynb #6b074068
+# %% ../nbs/library/05_contrast.ipynb #e5118bc3
 def cvrl_augment(size:int, # output side
                  view:int, # 1 or 2
                  strength:float=1. # of the colour jitter
-                ) -> v2.Transform:
+                ): # a torchvision transform
     "CVRL's augmentation of one view, for uint8 tensors (T, 3, H, W); one draw per clip."
     if view not in (1, 2): raise InputError(f"view {view}: must be 1 or 2")
     kernel = max(3, size // 10 // 2 * 2 + 1)
+    from torchvision.transforms import v2
     jitter = v2.ColorJitter(.8 * strength, .8 * strength, .8 * strength, .2 * strength)
     steps = [v2.RandomResizedCrop(size, (.3, 1.), (.5, 2.), antialias=True), v2.RandomHorizontalFlip(), v2.RandomApply([jitter], .8), v2.RandomGrayscale(.2 * min(1., strength)),
              v2.RandomApply([v2.GaussianBlur(kernel, (.1, 2.))], 1. if view == 1 else .1)]

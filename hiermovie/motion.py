@@ -6,7 +6,7 @@
 __all__ = ['optical_flow', 'flow_edges', 'shifted_starts', 'motion_augments', 'VisualAndMotion', 'show_motion', 'info_nce',
            'Queue', 'Momentum', 'ModalityHead', 'MoDist', 'motion_backbone']
 
-# %% ../nbs/library/05a_motion.ipynb #0580fa67
+# %% ../nbs/library/05a_motion.ipynb #90edfc61
 import contextlib
 import copy
 
@@ -15,7 +15,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.transforms import v2
 
 from .core import InputError, rng
 from .distributed import gather
@@ -44,7 +43,7 @@ def flow_edges(flow:np.ndarray # (T, H, W, 2)
     e = np.stack([np.stack([np.hypot(cv2.Sobel(f[..., c], cv2.CV_32F, 1, 0, scale=1/8), cv2.Sobel(f[..., c], cv2.CV_32F, 0, 1, scale=1/8)) for c in (0, 1)], -1) for f in flow])
     return np.concatenate([e, np.linalg.norm(e, axis=-1, keepdims=True)], -1)
 
-# %% ../nbs/library/05a_motion.ipynb #d77fe68c
+# %% ../nbs/library/05a_motion.ipynb #0bed726e
 def shifted_starts(duration:float, clip_s:float, r:np.random.Generator, low:float=.5, high:float=10. # seconds
                   ) -> tuple: # (start of clip 1, start of clip 2)
     "Two starts with a gap uniform in low..high, or as far as the video allows; 0 twice for a video shorter than a clip."
@@ -55,6 +54,7 @@ def shifted_starts(duration:float, clip_s:float, r:np.random.Generator, low:floa
 
 def motion_augments(size:int, strength:float=1.) -> tuple: # (visual, motion): transforms of (T, 3, H, W), one draw per clip
     "MaCLR's crop and colour jitter (0.4, 0.4, 0.4); probabilities of jitter and grey are those of its fine-tuning."
+    from torchvision.transforms import v2
     crop = lambda: [v2.RandomResizedCrop(size, (.3, 1.), (.5, 2.), antialias=True), v2.RandomHorizontalFlip()]
     return v2.Compose([*crop(), v2.RandomApply([v2.ColorJitter(*[.4 * strength] * 3)], .6), v2.RandomGrayscale(.5 * min(1., strength))]), v2.Compose(crop())
 

@@ -7,7 +7,7 @@ __all__ = ['MEAN', 'STD', 'SUFFIXES', 'video_address', 'open_video', 'VideoInfo'
            'read_frames', 'clip_times', 'looped', 'to_clip', 'show_frames', 'list_videos', 'find_videos',
            'usable_videos', 'read_kinetics', 'read_clip_list', 'seeded', 'LabelledClips']
 
-# %% ../nbs/library/02_video.ipynb #8d044eb7
+# %% ../nbs/library/02_video.ipynb #edf67ada
 import contextlib, os, re
 from bisect import bisect_left
 from collections import deque
@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 import torch
 from av.video.reformatter import VideoReformatter
-from torchvision.transforms import v2
 
 from .core import Coverage, InputError, derive_seed, need_file, need_folder, read_table, rng
 
@@ -238,7 +237,7 @@ def read_clip_list(path:str|Path, # the list
     if missing: raise InputError(f"{path}: {len(missing)} of {len(table)} files are not there: {', '.join(map(str, missing[:5]))}" + (" ..." if len(missing) > 5 else ""))
     return table
 
-# %% ../nbs/library/02_video.ipynb #dbd30382
+# %% ../nbs/library/02_video.ipynb #761edba0
 def seeded(transform, x, *keys):
     "Apply a torchvision transform whose random draws come from `keys`, leaving the global generator as it was."
     with torch.random.fork_rng(devices=[]):
@@ -251,6 +250,7 @@ class LabelledClips(torch.utils.data.Dataset):
                  classes:list, T:int=8, size:int=64, clip_s:float=2., seed:int=0, train:bool=True):
         self.rows = [(p, classes.index(l)) for p, l in zip(table.path, table.label) if p in infos]
         self.infos, self.T, self.size, self.clip_s, self.seed, self.train, self.epoch = infos, T, size, clip_s, seed, train, 0
+        from torchvision.transforms import v2            # here, since its import takes seconds and most stages do not augment
         self.augment = v2.Compose([v2.RandomResizedCrop(size, (.5, 1.), antialias=True), v2.RandomHorizontalFlip()])
     def __len__(self): return len(self.rows)
     def name(self, i): return str(self.rows[i][0])
