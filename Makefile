@@ -50,6 +50,7 @@ bench: setup
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/loading.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/training.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/extraction.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/lvu.py
 
 lab: setup
 	$(BIN)/jupyter lab --notebook-dir=nbs $(if $(filter 0,$(shell id -u)),--allow-root)

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['NAMES', 'PAPER', 'PAPER_LVU', 'MORE_LVU', 'COLOURS', 'read_run', 'gather', 'name_of', 'runs_of', 'vidsitu_table',
            'lvu_table', 'lvu_ranks', 'rank_rows', 'wide_table', 'caption', 'write_tables', 'markdown_table',
-           'probe_table', 'show_bars', 'show_lvu', 'gather_sweep', 'show_sweep', 'show_two_levels', 'html_table',
-           'figure', 'write_page', 'losses', 'statistics_table', 'costs']
+           'probe_table', 'published_table', 'show_bars', 'show_lvu', 'gather_sweep', 'show_sweep', 'show_two_levels',
+           'html_table', 'figure', 'write_page', 'losses', 'statistics_table', 'costs']
 
-# %% ../nbs/library/12_report.ipynb #c4da01f4
+# %% ../nbs/library/12_report.ipynb #bc43f2e6
 import base64, html
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import pandas as pd
 import seaborn as sns
 from jinja2 import Template
 
+from .audit import PUBLISHED, RELEASE, certainty
 from .core import InputError, atomic, read_json, write_table
 from .lvu import LVU_CLASSES, LVU_REGRESSION, LVU_TASKS, rank_table
 from .metrics import PAPER_NAMES, paper_table
@@ -204,6 +205,12 @@ def probe_table(runs:dict) -> pd.DataFrame: # empty when nothing was probed
                         "nearest neighbours": f"{100 * s['knn']:.1f} ({100 * low:.0f} to {100 * high:.0f})", **{f"R@{k}": f"{100 * v:.1f}" for k, v in s["retrieval"].items()}, "n": s["n"]})
     if out: out += [{"backbone": f"({name})", "linear probe": f"{100 * s[key]:.1f}", "nearest neighbours": "-", **{f"R@{k}": "-" for k in s["retrieval"]}, "n": s["n"]} for name, key in (("most frequent class", "majority"), ("chance", "chance"))]
     return pd.DataFrame(out).drop_duplicates(ignore_index=True)
+
+# %% ../nbs/library/12_report.ipynb #9fdc406b
+def published_table() -> pd.DataFrame:
+    "Published rows of the LVU table with their label of certainty; constants first."
+    rows = [dict(model="always the majority class, or the training mean", certainty="counted") | {t: f"{RELEASE.majority[t]:.2f}" if t in LVU_CLASSES else f"{RELEASE.constant_mse[t]:.3f}" for t in LVU_TASKS}]
+    return pd.DataFrame(rows + [dict(model=m, certainty=certainty()[m]) | {t: "-" if pd.isna(v := PUBLISHED.loc[m, t]) else f"{v:g}" for t in LVU_TASKS} for m in PUBLISHED.index])
 
 # %% ../nbs/library/12_report.ipynb #96fc3b25
 COLOURS = sns.color_palette("colorblind")
