@@ -207,7 +207,7 @@ def video_instances(model:RegionFeatures, path:str|Path, table:pd.DataFrame, # b
         with torch.no_grad(): out.append(model(clips.to(next(model.parameters()).device), [t.loc[t.second == s, ["x1", "y1", "x2", "y2"]].to_numpy() for s in part]).float().cpu().numpy())
     return Instances(t.second.to_numpy(), t[["x1", "y1", "x2", "y2"]].to_numpy(np.float32).clip(0, 1), link(t, shots, min_overlap), np.array([shots[s] for s in t.second]), np.concatenate(out))
 
-# %% ../nbs/library/11b_instances.ipynb #fe49cc4f
+# %% ../nbs/library/11b_instances.ipynb #aaf4e39f
 def _indexed(store, names, backbone, coverage):
     kept = {n: len(read_instances(store, n)) for n in names}; coverage.check("videos with instances")
     index = dict(backbone=backbone, dim=int(read_instances(store, names[0]).features.shape[1]), videos=kept)
@@ -241,6 +241,7 @@ def store_release(store:str|Path, metas:list, folder:str|Path) -> tuple: # (inde
         except InputError as e: coverage.skip(video, e)
     return _indexed(store, [v for v, status, _ in coverage.rows if status == "ok"], "release", coverage)
 
+# %% ../nbs/library/11b_instances.ipynb #f5ac37f2
 def read_instance_store(store:str|Path) -> tuple: # ({video: Instances}, index)
     "All instances of a store; `InputError` when a file is missing or not as the index says."
     index = read_json(Path(store)/"index.json")
