@@ -1,12 +1,15 @@
 """LVU: where it belongs, and what of it is there.
 
-Put the release's nine folders of CSV files below ROOT/lvu/lvu_1.0 and the videos below ROOT/lvu/videos as <youtube_id>.mp4.
+Put the release's nine folders of CSV files and lvu_durations.csv below ROOT/lvu/lvu_1.0 and the videos below ROOT/lvu/videos as <youtube_id>.mp4.
+For the instance model there are three ways, see stage 25: the release's instance_meta_*.pkl and <video>.npz files (its code repository links a shared
+folder with `features` and `instance_meta`), weights of a torchvision detector, or boxes of your own as ROOT/lvu/boxes/<youtube_id>.csv.
+What these files amount to: hiermovie audit ROOT/lvu
 
     python data_scripts/get_lvu.py ROOT [--out coverage_lvu.csv]
 """
 from counting import report
 
-from hiermovie.lvu import LVU_TASKS, read_lvu
+from hiermovie.lvu import LVU_TASKS, read_splits
 
 SIZES = dict(relationship=(149, 53, 42), way_speaking=(939, 205, 201), scene=(557, 120, 86), director=(680, 163, 107), genre=(3063, 597, 647),
              writer=(769, 174, 168), year=(770, 165, 143), like_ratio=(658, 142, 140), view_count=(577, 124, 126))  # counted in the release's files
@@ -15,8 +18,8 @@ EXPECTED = {f"{task}/{split}": n for task, sizes in SIZES.items() for split, n i
 
 def rows(root):
     for task in LVU_TASKS:
-        for split in ("train", "val", "test"):
-            for v in read_lvu(root/"lvu", task, split).video_id: yield f"{task}/{split}", v, root/"lvu"/"videos"/f"{v}.mp4"
+        for split, table in read_splits(root/"lvu", task).items():
+            for v in table.video_id: yield f"{task}/{split}", v, root/"lvu"/"videos"/f"{v}.mp4"
 
 
 if __name__ == "__main__": report("lvu", rows, EXPECTED)

@@ -92,7 +92,7 @@ def read_table(path:str|Path,
     if missing: raise InputError(f"{path}: no column {', '.join(missing)}; found {', '.join(map(str, table.columns))}")
     return table
 
-# %% ../nbs/library/00_core.ipynb #e6f58505
+# %% ../nbs/library/00_core.ipynb #2197cfb7
 def write_tensors(path:str|Path, tensors:dict, # name -> tensor
                   **header # JSON values that describe them
                  ) -> None:
@@ -114,7 +114,10 @@ def read_tensors(path:str|Path) -> tuple: # (tensors, header)
             tensors = {k: f.get_tensor(k) for k in f.keys()}
     except SafetensorError as e: raise InputError(f"{path}: not a safetensors file: {e}") from None
     if header is None: raise InputError(f"{path}: safetensors without a hiermovie header (see `write_tensors`)")
-    return tensors, json.loads(header)
+    try: about = json.loads(header)
+    except ValueError: about = None
+    if not isinstance(about, dict): raise InputError(f"{path}: its hiermovie header is broken")
+    return tensors, about
 
 # %% ../nbs/library/00_core.ipynb #b296b25d
 def derive_seed(*keys) -> int: # in 0 .. 2**63 - 1

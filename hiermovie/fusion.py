@@ -17,13 +17,19 @@ from .metrics import some_of
 from .objects import InstanceWindows, ObjectModel, collate_tokens, tokens_of
 from .vidsitu import OnTrunk
 
-# %% ../nbs/library/11d_fusion.ipynb #b6b33d4e
+# %% ../nbs/library/11d_fusion.ipynb #a39a5405
 def fuse(instance:dict, scene:dict, weight:float, classes:bool, allow_missing:bool=False) -> dict: # video id -> scores
     "Weighted scores of the videos that both have; `InputError` names videos that only one has, unless that is allowed."
     only = sorted(set(instance) ^ set(scene))
     if only and not allow_missing: raise InputError(f"late fusion: {len(only)} videos have only one of the two predictions: {some_of(only)}")
-    share = lambda s: np.asarray(s, float) / (np.sum(s) if classes else 1)
-    return {v: (weight * share(instance[v]) + (1 - weight) * share(scene[v])).tolist() for v in scene if v in instance}
+    if not 0 <= weight <= 1: raise InputError(f"late fusion: weight {weight}, must be from 0 to 1")
+    out = {}
+    for v in (v for v in scene if v in instance):
+        a, b = np.asarray(instance[v], float), np.asarray(scene[v], float)
+        if a.shape != b.shape or not np.isfinite([a, b]).all() or classes and ((a < 0).any() or (b < 0).any() or not a.sum() or not b.sum()): raise InputError(f"late fusion: video {v}: scores {a.tolist()} and {b.tolist()}; expected equally many finite numbers" + (", not negative and not all 0" if classes else ""))
+        a, b = (x / (x.sum() if classes else 1) for x in (a, b))
+        out[v] = (weight * a + (1 - weight) * b).tolist()
+    return out
 
 def choose_weight(instance:dict, scene:dict, task:str, table, # the validation videos' predictions and their table
                   allow_missing:bool=False) -> float:
@@ -31,12 +37,14 @@ def choose_weight(instance:dict, scene:dict, task:str, table, # the validation v
     known = table[[v in instance and v in scene for v in table.video_id]]
     if known.empty: raise InputError(f"late fusion: no validation video of {task} has both predictions, nothing to choose a weight by")
     def quality(w): s = LvuScorer(task, {v: x for v, x in fuse(instance, scene, w, task in LVU_CLASSES, allow_missing).items() if v in set(known.video_id)}, known)(); return s.get("accuracy", -s.get("mse", 0))
-    return max((round(.1 * k, 1) for k in range(11)), key=lambda w: (quality(w), -abs(w - .5)))
+    return max(range(11), key=lambda k: (quality(k / 10), -abs(k - 5))) / 10
 
-# %% ../nbs/library/11d_fusion.ipynb #ba8803a0
+# %% ../nbs/library/11d_fusion.ipynb #7e7ab23c
 class FusedWindows:
     "Windows of events and instances of the same seconds, of videos that have both."
-    def __init__(self, scene:SceneWindows, instance:InstanceWindows): self.scene, self.instance = scene, instance
+    def __init__(self, scene:SceneWindows, instance:InstanceWindows):
+        if scene.kw["window_s"] != instance.cfg.window_s or scene.kw["step_s"] != instance.step: raise InputError(f"early fusion: windows of {scene.kw['window_s']:g} s every {scene.kw['step_s']:g} s of scenes and of {instance.cfg.window_s} s every {instance.step} s of instances; they must be the same")
+        self.scene, self.instance = scene, instance
     def has(self, video): return self.scene.has(video) and self.instance.has(video)
     def _starts(self, video): # (first event, one past the last), second
         return [(w, round(k * self.scene.kw["step_s"])) for k, w in enumerate(windows(len(self.scene.features[video]), **self.scene.kw))]
@@ -48,7 +56,7 @@ class FusedWindows:
     def collate(items): events, tokens = zip(*items); return *pad_sequences(events), *collate_tokens(tokens)
 
 class FusedModel(OnTrunk):
-    "Events and instances of a window to scores (B, K): both vectors side by side, a linear head."
+    "Events and instances of a window to scores (B, K): both vectors side by side, a linear head. The heads of the two models that are given are taken off."
     def __init__(self, scene:LvuModel, instance:ObjectModel, outputs:int):
         super().__init__()
         scene.head = instance.head = nn.Identity()                       # their own heads are not used

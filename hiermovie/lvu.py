@@ -27,7 +27,7 @@ from .train import Batches, FitOptions, fit, to_device
 from .uncertainty import wilson
 from .vidsitu import OnTrunk, Trunk
 
-# %% ../nbs/library/11_lvu.ipynb #cd7af222
+# %% ../nbs/library/11_lvu.ipynb #7803d2f3
 LVU_CLASSES = dict(relationship=4, way_speaking=5, scene=6, director=10, genre=4, writer=10, year=9)
 LVU_REGRESSION = dict(like_ratio=9.138220535629456, view_count=11.76425435683139)   # what is taken off the target
 LVU_TASKS = (*LVU_CLASSES, *LVU_REGRESSION)
@@ -56,21 +56,24 @@ def read_lvu(root, # folder with one folder per task (or with lvu_1.0 in it)
         number = _numbers(table, "class_id", path, 0); bad = (number >= LVU_CLASSES[task]) | (number % 1 != 0)
         if bad.any(): raise InputError(f"{path}, row {int(bad.idxmax()) + 2}: class_id {table.class_id[bad.idxmax()]}, {task} has classes 0 to {LVU_CLASSES[task] - 1}")
         target = number.astype(int)
-    if (table.youtube_id.str.strip() == "").any(): raise InputError(f"{path}, row {int((table.youtube_id.str.strip() == '').idxmax()) + 2}: no youtube_id")
+    odd = ~table.youtube_id.str.fullmatch(r"[\w-]+")
+    if odd.any(): raise InputError(f"{path}, row {int(odd.idxmax()) + 2}: youtube_id {table.youtube_id[odd.idxmax()]!r}, expected letters, digits, - and _")
+    if not np.isfinite(target.astype(float)).all(): raise InputError(f"{path}, row {int((~np.isfinite(target.astype(float))).idxmax()) + 2}: counts too large")
     again = table.youtube_id.duplicated()
     if again.any(): raise InputError(f"{path}, row {int(again.idxmax()) + 2}: video {table.youtube_id[again.idxmax()]} is there already")
     return pd.DataFrame(dict(video_id=table.youtube_id, movie_id=table.imdb_id, target=target))
 
-# %% ../nbs/library/11_lvu.ipynb #0515895b
+# %% ../nbs/library/11_lvu.ipynb #742dd31b
 def windows(n_events:int, window_s:float=60., step_s:float=1., event_s:float=2.) -> list: # [(first event, one past the last), ...]
     "All windows of a video of `n_events` events, by the events whose middle lies in them."
     if n_events < 1: raise InputError("windows: a video without events")
+    if not (event_s > 0 and step_s > 0 and event_s <= window_s < np.inf): raise InputError(f"windows: window_s {window_s}, step_s {step_s}, event_s {event_s}; expected numbers above 0, and a window that holds an event")
     middles, duration = (np.arange(n_events) + .5) * event_s, n_events * event_s
     starts = np.arange(0, max(0., duration - window_s) + 1e-9, step_s)
     inside = [np.flatnonzero((middles >= s) & (middles < s + window_s)) for s in starts]
     return [(int(i[0]), int(i[-1]) + 1) for i in inside]
 
-# %% ../nbs/library/11_lvu.ipynb #7f077506
+# %% ../nbs/library/11_lvu.ipynb #57e9855d
 SPLITS = ("train", "val", "test")
 
 def read_splits(root, task:str) -> dict: # split -> table of `read_lvu`
@@ -92,33 +95,35 @@ def read_durations(root) -> dict: # video id -> seconds
 
 def lvu_coverage(root, events:dict, # video id -> number of events that there are features of
                  instances=(), # ids of videos with instances
-                 window_s:float=60., event_s:float=2., tasks=LVU_TASKS, short:str="pad" # or refuse: no video may be shorter than a window
-                ) -> pd.DataFrame: # task, split, videos, features, instances, short
-    "How many videos of every split there are; `InputError` names file and row of a video that is shorter than a window, when that is refused."
+                 window_s:float=60., event_s:float=2., tasks=LVU_TASKS, durations:dict|None=None, # durations: video id -> seconds, as `read_durations` gives them
+                 short:str="pad" # or refuse: no video may be shorter than a window
+                ) -> pd.DataFrame: # task, split, videos, features, instances, short, cut
+    "How many videos of every split there are, how many are shorter than a window, and of how many the features end before nine tenths of the listed duration (a download that broke off); `InputError` names file and row of a video that is shorter than a window, when that is refused."
     if short not in ("pad", "refuse"): raise InputError(f"short {short!r}: must be pad or refuse")
-    if window_s < event_s: raise InputError(f"window_s {window_s:g}: a window must hold an event of {event_s:g} s at least")
+    if not window_s >= event_s: raise InputError(f"window_s {window_s:g}: a window must hold an event of {event_s:g} s at least")
     rows = []
     for task in tasks:
         for split, t in read_splits(root, task).items():
             brief = [(k, v) for k, v in enumerate(t.video_id) if v in events and events[v] * event_s < window_s]
             if brief and short == "refuse": raise InputError(f"{Path(root)}: {task}/{split}.csv, row {brief[0][0] + 2}: video {brief[0][1]} lasts {events[brief[0][1]] * event_s:g} s, shorter than a window of {window_s:g} s (as {len(brief) - 1} others)")
-            rows.append(dict(task=task, split=split, videos=len(t), features=int(t.video_id.isin(list(events)).sum()), instances=int(t.video_id.isin(list(instances)).sum()), short=len(brief)))
+            rows.append(dict(task=task, split=split, videos=len(t), features=int(t.video_id.isin(list(events)).sum()), instances=int(t.video_id.isin(list(instances)).sum()), short=len(brief), cut=sum(events[v] * event_s < .9 * durations[v] for v in t.video_id if v in events and v in (durations or {}))))
     return pd.DataFrame(rows)
 
-# %% ../nbs/library/11_lvu.ipynb #3524753b
+# %% ../nbs/library/11_lvu.ipynb #a9ce3544
 def need_videos(root, videos:dict, # task -> split -> table
                 there, what:str="features") -> None:
     "`InputError` with file and row for the first video that is not there, and how many are not."
     lost = [(t, s, k, v) for t, tables in videos.items() for s, table in tables.items() for k, v in enumerate(table.video_id) if v not in there]
     if lost: t, s, k, v = lost[0]; raise InputError(f"{Path(root)}: {t}/{s}.csv, row {k + 2}: no {what} of video {v} (and of {len({x[3] for x in lost}) - 1} others); with allow_missing the rest is scored, and marked as partial")
 
-def sample_events(features:dict, names:list, most:int=20_000) -> torch.Tensor: # (N, D)
-    "The features of all events of the named videos, or of `most` of them drawn at random: enough for a mean and a deviation."
-    known = [features[n] for n in names if n in features]
+def sample_events(features, names:list, most:int=20_000) -> torch.Tensor: # features: video id -> (E, D), or Instances (11b)
+    "The features (N, D) of the named videos, or of as many of them, drawn at random, as have `most` together: enough for a mean and a deviation."
+    known, parts, n = [v for v in names if v in features], [], 0
     if not known: raise InputError(f"LVU: features for none of {len(names)} training videos")
-    ends = np.cumsum([len(x) for x in known]); rows = np.arange(ends[-1]) if ends[-1] <= most else np.sort(rng("sample", int(ends[-1])).choice(ends[-1], most, replace=False))
-    parts = np.split(rows, np.searchsorted(rows, ends[:-1]))
-    return torch.from_numpy(np.concatenate([x[p - start] for x, p, start in zip(known, parts, np.r_[0, ends[:-1]])]))
+    for v in rng("sample").permutation(known):
+        x = features[v]; parts.append(getattr(x, "features", x)); n += len(x)
+        if n >= most: break
+    return torch.from_numpy(np.concatenate(parts))
 
 # %% ../nbs/library/11_lvu.ipynb #764c85b5
 class LvuModel(OnTrunk):
@@ -239,7 +244,7 @@ def lvu_metrics(task:str, predictions:dict, # video id -> scores (list of K)
     if task in LVU_REGRESSION: return out | dict(baseline=float(np.mean((train.target.mean() - y) ** 2)))
     return out | dict(interval=list(wilson(int(s.value.sum()), len(s.ids))), baseline=float((y == train.target.mode().min()).mean()), chance=1 / LVU_CLASSES[task])
 
-# %% ../nbs/library/11_lvu.ipynb #7dd12c4a
+# %% ../nbs/library/11_lvu.ipynb #42454d37
 def ranks(scores, # (models, tasks)
           higher_is_better:list # per task
          ) -> np.ndarray: # (models, tasks), 1 = best
@@ -254,6 +259,7 @@ def rank_table(scores:pd.DataFrame # models x tasks: accuracies, and errors for 
     if unknown: raise InputError(f"ranks: {unknown[0]!r} is no task of LVU; those are {', '.join(LVU_TASKS)}")
     if scores.isna().any(axis=None): raise InputError(f"ranks: no score of {scores.index[scores.isna().any(axis=1)][0]} for {scores.columns[scores.isna().any()][0]}")
     up = [t not in LVU_REGRESSION for t in scores.columns]
+    scores = scores.round(9)                                  # a tie is a tie, whatever the sums of floats say
     out = pd.DataFrame(ranks(scores, up), scores.index, scores.columns)
     first = pd.DataFrame({t: scores[t] == (scores[t].max() if u else scores[t].min()) for t, u in zip(scores.columns, up)})
     return out.assign(**{"Top1 rank": first.sum(axis=1), "mean rank": out.mean(axis=1)})

@@ -22,7 +22,7 @@ from .features import spread
 from .instances import Instances
 from .maskpred import corrupt, nce_loss
 
-# %% ../nbs/library/11c_objects.ipynb #bc553e9c
+# %% ../nbs/library/11c_objects.ipynb #b31f7fc3
 @dataclass(frozen=True)
 class ObjectConfig:
     "Architecture; the defaults are the release's (roberta-base, cut to 3 layers)."
@@ -37,9 +37,9 @@ class ObjectConfig:
 
     def __post_init__(self):
         for k, v in asdict(self).items():
-            if k != "dropout" and (not isinstance(v, int) or v < 1): raise InputError(f"Object Transformer: {k} {v!r}, must be a whole number from 1 on")
+            if k != "dropout" and (type(v) is not int or v < 1): raise InputError(f"Object Transformer: {k} {v!r}, must be a whole number from 1 on")
         if self.width % self.heads: raise InputError(f"Object Transformer: width {self.width} must be a multiple of heads {self.heads}")
-        if not 0 <= self.dropout < 1: raise InputError(f"Object Transformer: dropout {self.dropout}, must be from 0 to below 1")
+        if not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout < 1: raise InputError(f"Object Transformer: dropout {self.dropout!r}, must be from 0 to below 1")
 
 def _three(x, low, high, size): # distances from the first, to the last and from the middle, as rows of tables
     return [np.clip(v, 0, n - 1) for v, n in ((x - low, size), (high - x, size), (x - (low + high) // 2 + size, 2 * size))]
@@ -57,7 +57,7 @@ def tokens_of(x:Instances, start:int, cfg:ObjectConfig, r:np.random.Generator|No
     numbers = [name[track], *_three(seconds, *t, cfg.window_s), *_three(shots, *s, cfg.tokens)]
     return features, code, np.stack(numbers, 1).astype(np.int64)
 
-# %% ../nbs/library/11c_objects.ipynb #5eb7f7d6
+# %% ../nbs/library/11c_objects.ipynb #690663de
 def collate_tokens(items:list) -> tuple: # features (B, N, D), pad mask (B, N), codes (B, N, 5), numbers (B, N, 7)
     "Windows of different sizes in one batch; pad mask True = not there. A batch of empty windows has N = 1."
     N = max(1, *(len(f) for f, _, _ in items)) if items else 1
@@ -71,7 +71,8 @@ class InstanceWindows:
     "Windows over the instances of videos, as `TaskWindows` and `predict_lvu` want them (11_lvu); windows without anybody are left out, as in the release."
     def __init__(self, instances:dict, # video id -> Instances
                  cfg:ObjectConfig, step_s:int=1):
-        self.instances, self.cfg, self.step = instances, cfg, step_s
+        if step_s < 1 or step_s % 1: raise InputError(f"step_s {step_s!r}: windows of instances begin at whole seconds, so it must be a whole number, at least 1")
+        self.instances, self.cfg, self.step = instances, cfg, int(step_s)
     def has(self, video): return video in self.instances
     def starts(self, video):
         s = self.instances[video].seconds; last = max(s[0], s[-1] - self.cfg.window_s + 1)
@@ -81,7 +82,7 @@ class InstanceWindows:
     def every(self, video) -> list: return [(1, tokens_of(self.instances[video], a, self.cfg)) for a in self.starts(video)]
     collate = staticmethod(collate_tokens)
 
-# %% ../nbs/library/11c_objects.ipynb #487c6ed9
+# %% ../nbs/library/11c_objects.ipynb #4f911742
 class ObjectTransformer(nn.Module):
     "Instances (features (B, N, D), pad mask, codes, numbers) to a vector per window (B, C) and one per instance (B, N, C)."
     def __init__(self, cfg:ObjectConfig):
@@ -102,8 +103,8 @@ class ObjectTransformer(nn.Module):
         return self
 
     def forward(self, features, pad_mask, codes, numbers, hidden=None): # hidden: bool (B, N), shown as the mask vector
+        if features.shape[-1] != self.cfg.dim: raise InputError(f"Object Transformer for features of {self.cfg.dim} numbers was given {features.shape[-1]}")
         x = (features - self.mean) / self.std
-        if x.shape[-1] != self.cfg.dim: raise InputError(f"Object Transformer for features of {self.cfg.dim} numbers was given {x.shape[-1]}")
         if hidden is not None: x = torch.where(hidden[..., None], self.mask_vector, x)
         x = self.feature(x) + self.box(codes) + sum(e(numbers[..., k]) for k, e in enumerate(self.numbers))
         x = self.drop(self.norm(torch.cat([self.cls.expand(len(x), 1, -1), x], 1)))
@@ -180,7 +181,7 @@ class ObjectPretraining(nn.Module):
         if isinstance(self.targets, ActionScores): return vector, self.scores_weight * sigmoid_kl(said[hide], target[hide])
         return vector, nce_loss(said, target, hide, pad_mask, self.temperature)
 
-# %% ../nbs/library/11c_objects.ipynb #861de31f
+# %% ../nbs/library/11c_objects.ipynb #9d901541
 class InstancePairs(torch.utils.data.Dataset):
     "Two random windows of each video; what is drawn depends on (seed, epoch, index)."
     def __init__(self, instances:dict, cfg:ObjectConfig, seed:int=0):
@@ -200,9 +201,11 @@ def load_objects(path, dim:int|None=None, backbone:str|None=None) -> ObjectTrans
     "Read one; `InputError` when it is something else, or for other features."
     tensors, header = read_tensors(path)
     if header.get("kind") != "objects": raise InputError(f"{path}: not an Object Transformer but {header.get('kind', 'something else')}")
-    model = ObjectTransformer(ObjectConfig(**header["arch"])); load_weights(model, tensors, path)
+    try: model = ObjectTransformer(ObjectConfig(**header["arch"]))
+    except (KeyError, TypeError, InputError) as e: raise InputError(f"{path}: its architecture cannot be read: {e}") from None
+    load_weights(model, tensors, path)
     if dim is not None and model.cfg.dim != dim: raise InputError(f"{path}: for features of {model.cfg.dim} numbers, these have {dim}")
-    if backbone is not None and header["about"].get("backbone") not in (None, backbone): raise InputError(f"{path}: pretrained on features of another backbone")
+    if backbone is not None and (header.get("about") or {}).get("backbone") not in (None, backbone): raise InputError(f"{path}: pretrained on features of another backbone")
     return model
 
 def build_objects(features, kind:str, checkpoint=None, cfg:ObjectConfig|None=None, backbone:str|None=None) -> ObjectTransformer: # features (N, D), to standardize by
@@ -211,6 +214,7 @@ def build_objects(features, kind:str, checkpoint=None, cfg:ObjectConfig|None=Non
     if kind == "pretrained": return load_objects(checkpoint, features.shape[1], backbone)
     raise InputError(f"objects {kind!r}: must be scratch or pretrained")
 
+# %% ../nbs/library/11c_objects.ipynb #1e35b653
 class ObjectModel(nn.Module):
     "Instances to scores (B, K): the CLS vector, dropout, a linear head."
     def __init__(self, transformer:ObjectTransformer, outputs:int, mask_always:bool=False, # the release's quirk: tracks are hidden in fine-tuning and in testing too
@@ -219,9 +223,12 @@ class ObjectModel(nn.Module):
         self.transformer, self.drop, self.head, self.dim = transformer, nn.Dropout(transformer.cfg.dropout), nn.Linear(transformer.cfg.width, outputs), transformer.cfg.width
         self.mask_always, self.share = mask_always, share
     def vector(self, features, pad_mask, codes, numbers): # (B, C)
-        token = None
-        if self.mask_always:
-            g = None if self.training else torch.Generator().manual_seed(int(numbers.sum()))      # in testing: random, but the same again
-            hide = mask_tracks(pad_mask, numbers[..., 0], self.share, g); features, token = corrupt(features, hide, pad_mask, .8, .1, g) if (~pad_mask).any() else (features, hide)
-        return self.transformer(features, pad_mask, codes, numbers, token)[0]
+        if not self.mask_always: return self.transformer(features, pad_mask, codes, numbers)[0]
+        masked = [self._masked(features[k:k + 1, :n], numbers[k:k + 1, :n]) for k, n in enumerate((~pad_mask).sum(1).tolist())]        # each window on its own, whatever the batch
+        seen, token = features.clone(), torch.zeros_like(pad_mask)
+        for k, (f, t) in enumerate(masked): seen[k, :f.shape[1]], token[k, :t.shape[1]] = f[0], t[0]
+        return self.transformer(seen, pad_mask, codes, numbers, token)[0]
+    def _masked(self, features, numbers): # in testing: random, but the same again for the same window
+        pad = torch.zeros(features.shape[:2], dtype=torch.bool, device=features.device); g = None if self.training else torch.Generator().manual_seed(int(numbers.sum()))
+        return corrupt(features, mask_tracks(pad, numbers[..., 0], self.share, g), pad, .8, .1, g) if pad.numel() else (features, pad)
     def forward(self, *inputs): return self.head(self.drop(self.vector(*inputs)))

@@ -88,7 +88,7 @@ def _built(target, state): # BUILD: the contents of an array, the byte order of 
     else: raise InputError(f"the pickle sets the state of a {type(target).__name__}")
     return target
 
-# %% ../nbs/library/00a_pickles.ipynb #b43ae487
+# %% ../nbs/library/00a_pickles.ipynb #d8b89627
 def plain_pickle(data:bytes, records:bool=False # objects of unknown classes come as dicts of their attributes
                 ):
     "The plain data in a pickle, of any protocol; nothing is imported or called. `InputError` names a class that it should not ask for."
@@ -127,7 +127,7 @@ def _finished(value, size): # arrays put in their places; refuse what is nested 
             if isinstance(x, _Array): x = box[k] = x.value
             if isinstance(x, tuple): x = box[k] = list(x)         # a list says the same, and arrays in it can be put in place
             if isinstance(x, (_Name, _DType)): raise InputError("the pickle holds a class")
-            if isinstance(x, (list, dict)) or isinstance(x, np.ndarray) and x.dtype.hasobject: todo.append((x.reshape(-1) if isinstance(x, np.ndarray) else x, depth + 1))      # a view, also of an array without axes
+            if isinstance(x, (list, dict)) or isinstance(x, np.ndarray) and x.dtype.hasobject: todo.append((x.reshape(-1, order="A") if isinstance(x, np.ndarray) else x, depth + 1))      # a view, also of an array without axes
     return root[0]
 
 def read_pickle(path:str|Path, records:bool=False):

@@ -81,10 +81,11 @@ def _check_out(out, inputs): # before hours of work, not after
     try: Path(out).resolve().parent.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise InputError(f"--out {out}: its folder cannot be made ({e.strerror})") from e
 
-# %% ../nbs/library/13_predict.ipynb #1380c271
+# %% ../nbs/library/13_predict.ipynb #8d534717
 def run_audit(args) -> int:
     "`hiermovie audit ROOT [--out DIR]`: what an LVU table on these files would rest on (11e_audit)."
     from hiermovie.audit import census, conclusions, overlaps, show_overlaps
+    if args.out and Path(args.out).exists() and not Path(args.out).is_dir(): raise InputError(f"--out {args.out}: is a file, expected a folder")
     counted, (counts, matrix) = census(args.root), overlaps(args.root)
     if args.out: write_table(Path(args.out)/"census.csv", counted.reset_index()); write_table(Path(args.out)/"overlaps.csv", matrix.rename_axis("test of").reset_index()); show_overlaps(matrix).savefig(Path(args.out)/"overlaps.png", dpi=110)
     print(counted.round(2).to_string(na_rep="-"), *conclusions(counted, counts), sep="\n")

@@ -24,10 +24,10 @@ from .lvu import LVU_CLASSES, LVU_REGRESSION, LVU_TASKS, rank_table
 from .metrics import PAPER_NAMES, paper_table
 from .uncertainty import wilson
 
-# %% ../nbs/library/12_report.ipynb #752963d2
+# %% ../nbs/library/12_report.ipynb #a9775835
 _SUFFIXES = {"-verbs": ", tuned on verbs", "-joint": ", end to end", "+text": ", told verbs and roles"}
 
-NAMES = dict(supervised="Supervised", cvrl="Contrastive (CVRL)", modist="Contrastive (MoDist)", none="None", scratch="From scratch", pretrained="Mask prediction", text="Text only (told verbs and roles)")
+NAMES = dict(supervised="Supervised", cvrl="Contrastive (CVRL)", modist="Contrastive (MoDist)", none="None", scratch="From scratch", pretrained="Mask prediction", text="Text only (told verbs and roles)", release="LVU's release (AVA)")
 
 PAPER = {
     "roles": {("supervised", "none"): {"CIDEr": 51.4, "C-Vb": 59.7, "C-Arg": 47.3, "R-L": 41.7, "Lea": 46.0}, ("cvrl", "none"): {"CIDEr": 54.4, "C-Vb": 63.2, "C-Arg": 47.6, "R-L": 41.8, "Lea": 46.3},
@@ -151,7 +151,7 @@ def rank_rows(table:pd.DataFrame) -> pd.DataFrame:
            for r in lvu_ranks(table).itertuples() for name, ours, paper in (("Top1 rank", r.top1, r.paper_top1), ("mean rank", r.mean, r.paper_mean))]
     return pd.DataFrame(out)
 
-# %% ../nbs/library/12_report.ipynb #539733b8
+# %% ../nbs/library/12_report.ipynb #ef9af4bb
 def _cell(e, digits=1):
     if e.status == "not run": text = "not run"
     else: text = f"{e['mean']:.{digits}f}" + (f" ± {e.sd:.{digits}f}" if pd.notna(e.get("sd")) else "") + ("†" if pd.notna(e.get("of")) and e.n < e["of"] else "")
@@ -177,6 +177,7 @@ def caption(table:pd.DataFrame) -> str:
     if ran.empty: return "Nothing ran for this table."
     span = lambda x: f"{int(x.min())}" if x.min() == x.max() else f"{int(x.min())} to {int(x.max())}"
     partial = f" (†: PARTIAL, of {span(ran.of)}, the others have no features)" if (ran.n < ran.of).any() else ""
+    if "instance" in table and (ran.groupby("task").n.nunique() > 1).any(): partial += " (rows rest on different videos, and are ranked all the same; the audit ranks them on those in common)"
     return f"Mean ± standard deviation over {span(ran.seeds)} seeds of the heads (one backbone and one contextualizer behind each row); {span(ran.n)} {'test videos' if 'instance' in table else 'validation segments'}{partial}; in brackets the paper's value, on the real data."
 
 # %% ../nbs/library/12_report.ipynb #d27e3c3c

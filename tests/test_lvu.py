@@ -11,7 +11,7 @@ from hiermovie.audit import PUBLISHED, RELEASE, RELEASE_OVERLAPS, RELEASE_TOTAL,
 from hiermovie.core import InputError, rng
 from hiermovie.fusion import FusedModel, FusedWindows
 from hiermovie.instances import Instances, read_instance_store, read_instances, save_instances
-from hiermovie.lvu import LVU_TASKS, LvuModel, SceneWindows, lvu_coverage, need_videos, read_lvu, read_splits, run_task, sample_events
+from hiermovie.lvu import LVU_TASKS, LvuModel, SceneWindows, lvu_coverage, need_videos, read_durations, read_lvu, read_splits, run_task, sample_events
 from hiermovie.minimovies import VERBS, WRITERS, World, make_movie, tell
 from hiermovie.objects import InstanceWindows, ObjectConfig, ObjectModel, ObjectTransformer
 from hiermovie.truth import lvu_ceilings
@@ -29,7 +29,7 @@ def test_census_of_the_extract():
     """`awk`, `sort` and `comm` on the extract's files say the same."""
     c = census(EXTRACT, ["relationship", "way_speaking"])
     assert c.loc["relationship", ["train", "val", "test", "in_train", "in_test"]].tolist() == list(COUNTED["relationship"][:5])
-    assert round(c.majority["relationship"], 2) == 52.38 and c.untested["relationship"] == 1
+    assert round(c.majority["relationship"], 2) == 52.38 and c.dead["relationship"] == 1
     assert c.loc["way_speaking", ["train", "val", "test"]].tolist() == [6, 2, 1]
     counts, matrix = overlaps(EXTRACT, ["relationship", "way_speaking"])
     assert counts["videos"] == 244 and counts["trained_elsewhere"] == 1 and matrix.to_numpy().tolist() == [[0, 0], [1, 0]]
@@ -149,13 +149,15 @@ def test_missing_videos_are_named_and_short_ones_too(lvu):
     c = lvu_coverage(lvu, {ids[0]: 10, ids[1]: 40}, [ids[0]], tasks=["relationship"]).set_index("split").loc["test"]
     assert (c.videos, c.features, c.instances, c.short) == (42, 2, 1, 1)
     with pytest.raises(InputError, match="window_s 1: a window must hold an event"): lvu_coverage(lvu, {}, window_s=1, tasks=["relationship"])
+    assert lvu_coverage(lvu, {ids[0]: 10}, tasks=["relationship"], durations=read_durations(lvu)).cut.tolist() == [0, 0, 1]
 
 
 def test_a_broken_store_of_instances_is_refused(tmp_path):
     x = Instances(np.arange(3), np.tile(np.array([[.2, .2, .6, .7]], np.float32), (3, 1)), np.zeros(3, int), np.zeros(3, int), np.ones((3, 4), np.float32))
     save_instances(tmp_path, "a", x)
     (tmp_path/"index.json").write_text('{"backbone": "b", "dim": 4, "videos": {"a": 5}}')
-    with pytest.raises(InputError, match="a_inst.npz: has 3 instances, the index says 5"): read_instance_store(tmp_path)
+    with pytest.raises(InputError, match="a_inst.npz: has 3 instances, the index says 5"): read_instance_store(tmp_path)[0]["a"]
+    with pytest.raises(InputError, match="b_inst.npz: no such instance file"): (tmp_path/"index.json").write_text('{"dim": 4, "videos": {"b": 5}}') and read_instance_store(tmp_path)
     whole = (tmp_path/"a_inst.npz").read_bytes()
     (tmp_path/"a_inst.npz").write_bytes(whole[:200])
     with pytest.raises(InputError, match="a_inst.npz: not a file of instances"): read_instances(tmp_path, "a")
