@@ -303,7 +303,7 @@ def render(shot:Shot, world:World) -> np.ndarray: # uint8 (frames, height, width
         frames[t] = cv2.resize(canvas, (world.width, world.height), interpolation=cv2.INTER_AREA)
     return _post(frames, shot, r, world)
 
-# %% ../nbs/library/01_minimovies.ipynb #3db1d5df
+# %% ../nbs/library/01_minimovies.ipynb #dac83acb
 def boxes(shot:Shot, world:World, times:list # each 0 <= u < 1, time within the event
          ) -> list: # per time, of (name, (x1, y1, x2, y2))
     "The boxes of characters (\"person\") and things of a shot; what is outside the picture has none."
@@ -312,8 +312,8 @@ def boxes(shot:Shot, world:World, times:list # each 0 <= u < 1, time within the 
         canvas, here = np.empty_like(empty), []
         def outline_of(name, draw):
             canvas[:] = 127; draw()
-            y, x = ((canvas != 127).any(-1)).nonzero()
-            if len(x): here.append((name, (float(x.min() / w), float(y.min() / h), float((x.max() + 1) / w), float((y.max() + 1) / h))))
+            x, y, dx, dy = cv2.boundingRect(cv2.bitwise_not(cv2.inRange(canvas, (127,) * 3, (127,) * 3)))
+            if dx: here.append((name, (x / w, y / h, (x + dx) / w, (y + dy) / h)))
         _draw_frame(canvas, shot, u, _moved(camera, shot, u), outline_of); found.append(here)
     return found
 
