@@ -106,7 +106,7 @@ def vidsitu_table(runs:dict, task:str) -> pd.DataFrame:
             out += [dict(backbone=f"({kind})", contextualizer="-", metric=m, status="baseline", mean=v, n=first["n"]) for m, v in paper_table(task, s).items()]
     return pd.DataFrame(out).reindex(columns=["backbone", "contextualizer", "metric", "status", "mean", "sd", "seeds", "n", "of", "paper"])
 
-# %% ../nbs/library/12_report.ipynb #6870a7ec
+# %% ../nbs/library/12_report.ipynb #cdf5bf88
 def _lvu_rows(scores, status="run", **row): # one entry per task from scores per seed
     out = []
     for task in LVU_TASKS:
@@ -135,12 +135,13 @@ def lvu_table(runs:dict) -> pd.DataFrame:
     return pd.DataFrame(out).reindex(columns=["instance", "scene", "task", "metric", "status", "mean", "sd", "low", "high", "seeds", "n", "of"])
 
 def lvu_ranks(table:pd.DataFrame) -> pd.DataFrame: # instance, scene, Top1 rank, mean rank, and the paper's
-    "Ranks over the poster's rows that ran; empty for rows that did not."
+    "Ranks over the poster's rows that ran, in the tasks that all of them have; empty for rows that did not."
     ran = table[table.status == "run"]
     wide = ran.pivot(index=["instance", "scene"], columns="task", values="mean")
     out = pd.DataFrame([dict(instance=i, scene=s, paper_top1=p[0], paper_mean=p[1]) for (i, s), (p, _) in PAPER_LVU.items()]).set_index(["instance", "scene"])
-    if len(wide):
-        r = rank_table(wide[list(LVU_TASKS)])
+    wide = wide[[t for t in LVU_TASKS if t in wide and wide[t].notna().all()]]           # tasks that all of them have
+    if wide.size:
+        r = rank_table(wide)
         out.loc[wide.index, "top1"], out.loc[wide.index, "mean"] = r["Top1 rank"], r["mean rank"]
     return out.reindex(columns=["top1", "mean", "paper_top1", "paper_mean"]).reset_index()
 
