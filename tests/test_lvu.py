@@ -140,6 +140,16 @@ def test_impossible_counts(tmp_path, task, header, row, message):
     with pytest.raises(InputError, match=message): read_lvu(tmp_path, task, "test")
 
 
+def test_the_majority_is_that_of_the_training_videos(lvu):
+    """In the test file every friend but two becomes a spouse: always answering the training majority, friend, is right twice."""
+    p = lvu/"lvu_1.0/relationship/test.csv"
+    lines = p.read_text().splitlines()
+    friends = [k for k, line in enumerate(lines) if line.startswith("0 friend")]
+    for k in friends[2:]: lines[k] = lines[k].replace("0 friend", "2 husband_wife")
+    p.write_text("\n".join(lines) + "\n")
+    assert len(friends) == 22 and round(census(lvu, ["relationship"]).majority["relationship"], 6) == round(100 * 2 / 42, 6)
+
+
 def test_missing_videos_are_named_and_short_ones_too(lvu):
     ids = read_lvu(lvu, "relationship", "test").video_id
     videos = {"relationship": read_splits(lvu, "relationship")}
