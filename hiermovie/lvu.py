@@ -204,9 +204,9 @@ class ChosenOnVal:
     def restore(self) -> int: # the epoch
         self.model.load_state_dict(self.state); return self.epoch
 
-# %% ../nbs/library/11_lvu.ipynb #910caa05
+# %% ../nbs/library/11_lvu.ipynb #802e9bc7
 def read_lvu_predictions(path, task:str) -> dict: # video id -> list of K scores
-    "Predictions of one task from JSON or a pickle of plain data: video id to K scores, or to a list of windows with K softmax scores each (put together by `aggregate`); for a regression a number, or one per window, on the scale of `read_lvu`. `InputError` names file and video."
+    "Predictions of one task from JSON or a pickle of plain data: video id to K scores, or to a list of windows with K softmax scores each (put together by `aggregate`); for a regression a number, or a list of windows with one number each, `[[3.0], [4.0]]`, on the scale of `read_lvu`. `InputError` names file and video."
     said, classes, out = read_plain(path), task in LVU_CLASSES, {}
     if not isinstance(said, dict): raise InputError(f"{path}: expected video ids with scores, found {type(said).__name__}")
     for v, x in said.items():
