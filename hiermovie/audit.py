@@ -86,19 +86,15 @@ def integer_check(published=PUBLISHED, sizes=RELEASE.test) -> pd.DataFrame: # mo
     "Which published accuracies are whole numbers of test videos."
     return pd.DataFrame({t: [is_share(v, int(sizes[t])) for v in published[t]] for t in LVU_CLASSES}, index=published.index)
 
-# %% ../nbs/library/11e_audit.ipynb #6bf0f4a3
+# %% ../nbs/library/11e_audit.ipynb #87b1b6f2
 FEWER = {"VideoMamba": dict(relationship=40, way_speaking=188, scene=81, director=107, writer=168, year=141), "MA-LMM": dict(relationship=41, way_speaking=189, scene=82, genre=588, year=141)}     # test videos that were left
 
 def newcombe(p1:float, p2:float, n1:int, n2:int|None=None) -> tuple: # (low, high) of p1 - p2, shares
     "95% interval of the difference of two shares of n1 and n2 items, taken as independent. `InputError` for shares outside 0..1 or no items."
     n2 = n1 if n2 is None else n2
     if not (0 <= p1 <= 1 and 0 <= p2 <= 1 and n1 >= 1 and n2 >= 1): raise InputError(f"newcombe: {p1} of {n1} and {p2} of {n2}; expected shares from 0 to 1 of at least one item")
-    (l1, u1), (l2, u2) = _wilson(p1, n1), _wilson(p2, n2); d = p1 - p2
+    (l1, u1), (l2, u2) = wilson(p1 * n1, n1), wilson(p2 * n2, n2); d = p1 - p2
     return d - np.hypot(p1 - l1, u2 - p2), d + np.hypot(u1 - p1, p2 - l2)
-
-def _wilson(p, n): # of a share that need not be a whole number of items (a mean of runs)
-    z = 1.96; middle, half = p + z*z/(2*n), z * np.sqrt(p*(1 - p)/n + z*z/(4*n*n))
-    return (middle - half) / (1 + z*z/n), (middle + half) / (1 + z*z/n)
 
 def pairs_of(published=PUBLISHED, sizes=RELEASE.test) -> pd.DataFrame: # task, better, worse, difference, low, high, exceeds
     "Every pair of published accuracies: the difference in points, its 95% interval, and whether that is above zero."
@@ -115,19 +111,19 @@ def told_apart(published=PUBLISHED, sizes=RELEASE.test) -> pd.DataFrame: # per t
     rows, pairs = [], pairs_of(published, sizes)
     for t in LVU_CLASSES:
         n, p = int(sizes[t]), (published[t].dropna() / 100).sort_values(ascending=False); apart = pairs[pairs.task == t].exceeds
-        above = sum(_wilson(x, int(FEWER.get(m, {}).get(t, n)))[0] > RELEASE.majority[t] / 100 for m, x in p.items())
+        above = sum(wilson(x * (k := int(FEWER.get(m, {}).get(t, n))), k)[0] > RELEASE.majority[t] / 100 for m, x in p.items())
         needed = next((k / n for k in range(n) if p.iloc[0] - k / n >= 0 and newcombe(p.iloc[0], p.iloc[0] - k / n, n)[0] > 0), np.nan)
         rows.append(dict(task=t, n=n, models=len(p), pairs=len(apart), told_apart=int(apart.sum()), above_majority=above, best=p.index[0], second=p.index[1], gap=100 * (p.iloc[0] - p.iloc[1]), needed=100 * needed, clear=bool(apart.iloc[0])))
     return pd.DataFrame(rows).set_index("task")
 
-# %% ../nbs/library/11e_audit.ipynb #d478d80a
+# %% ../nbs/library/11e_audit.ipynb #677196b0
 def show_published(published=PUBLISHED, sizes=RELEASE.test, majority=RELEASE.majority):
     "Published accuracies of the seven classification tasks with their 95% intervals; dotted: the majority class."
     import matplotlib.pyplot as plt
     fig, axes = plt.subplots(1, 7, figsize=(12.5, 3.4), sharey=True); y = np.arange(len(published))
     for ax, t in zip(axes, LVU_CLASSES):
-        p = published[t] / 100; low, high = _wilson(p, int(sizes[t])); best = p.idxmax()
-        ax.hlines(y, 100 * low, 100 * high, color=["#08519c" if m == best else "#9ecae1" for m in p.index], lw=4); ax.plot(100 * p, y, "k.", ms=5); ax.axvline(majority[t], color="black", ls=":", lw=1)
+        p = published[t] / 100; n = int(sizes[t]); low, high = np.array([wilson(x * n, n) for x in p]).T; best = p.argmax()
+        ax.hlines(y, 100 * low, 100 * high, color=["#08519c" if k == best else "#9ecae1" for k in range(len(p))], lw=4); ax.plot(100 * p, y, "k.", ms=5); ax.axvline(majority[t], color="black", ls=":", lw=1)
         ax.axvspan(100 * low[best], 100 * high[best], color="#08519c", alpha=.08, lw=0); ax.set_title(f"{t}\n{int(sizes[t])} videos", fontsize=8); ax.tick_params(labelsize=7); ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_yticks(y, published.index, fontsize=8); axes[0].invert_yaxis(); fig.supxlabel("accuracy, %", fontsize=8); fig.tight_layout()
     return fig
@@ -175,7 +171,7 @@ def show_ranks(u:pd.DataFrame, paper:dict|None=None): # paper: row -> mean rank 
     ax.set_yticks(y, u.index, fontsize=8); ax.set(xlabel="mean rank over the tasks, 1 = best (bar: 95% of the draws)", ylim=(len(u) - .5, -.7)); ax.set_xlim(right=u.high.max() + .8); ax.spines[["top", "right"]].set_visible(False); ax.legend(fontsize=7, frameon=False, loc="lower center", bbox_to_anchor=(.5, 1), ncol=2); fig.tight_layout()
     return fig
 
-# %% ../nbs/library/11e_audit.ipynb #7ce490f2
+# %% ../nbs/library/11e_audit.ipynb #94d02174
 def conclusions(census_:pd.DataFrame=RELEASE, total:dict=RELEASE_TOTAL, apart:pd.DataFrame|None=None, own:pd.DataFrame|None=None) -> list: # of sentences
     "What the audit found, as sentences computed from its tables."
     c = census_; known = c[c.majority.notna()] if "majority" in c else c[:0]
@@ -196,4 +192,4 @@ def conclusions(census_:pd.DataFrame=RELEASE, total:dict=RELEASE_TOTAL, apart:pd
         out.append(f"Of our rows {lead} has the best mean rank, {own.mean_rank.min():.1f} (95% of the draws of videos and seeds: {own.low[lead]:.1f} to {own.high[lead]:.1f}); it is ahead of the others in " + ", ".join(f"{100 * v:.0f}% ({k})" for k, v in rivals.behind.items()) + " of the draws." + (f" With {own.seeds.min()} seeds, fewer than five, the share of luck in training is hardly known." if own.seeds.min() < 5 else ""))
     return out
 
-def _width(n): low, high = _wilson(.5, int(n)); return 100 * (high - low)
+def _width(n): low, high = wilson(n / 2, int(n)); return 100 * (high - low)

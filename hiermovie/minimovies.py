@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'SHAPES', 'SCENES', 'VERBS', 'CLASSES', 'MOTION', 'THINGS', 'YEARS', 'SPEAKING', 'MANNERS', 'RELATIONS',
-           'GRAMMAR', 'GENRES', 'RELATIONSHIPS', 'WRITERS', 'WITH_BOXES', 'VERBS_OF', 'World', 'two_characters', 'Pose',
-           'motion', 'outline', 'draw_character', 'draw_scene', 'Shot', 'behave', 'render', 'boxes', 'show_verbs',
-           'next_events', 'transition_matrix', 'show_grammar', 'Movie', 'Event', 'make_movie', 'tell', 'relation',
-           'youtube_id', 'annotate', 'verb_votes', 'write_video', 'boxes_path', 'write_boxes', 'render_videos',
-           'shots_of', 'write_kinetics', 'write_movieclips', 'write_vidsitu', 'lvu_rows', 'write_lvu',
-           'annotation_fingerprint', 'write_minimovies', 'show_segment']
+           'GRAMMAR', 'GENRES', 'RELATIONSHIPS', 'WRITERS', 'WITH_BOXES', 'KIND', 'FAST', 'VERBS_OF', 'World',
+           'two_characters', 'Pose', 'motion', 'outline', 'draw_character', 'draw_scene', 'Shot', 'behave', 'render',
+           'boxes', 'show_verbs', 'next_events', 'transition_matrix', 'show_grammar', 'Movie', 'Event', 'make_movie',
+           'tell', 'relation', 'youtube_id', 'annotate', 'verb_votes', 'write_video', 'boxes_path', 'write_boxes',
+           'render_videos', 'shots_of', 'write_kinetics', 'write_movieclips', 'write_vidsitu', 'shares', 'audience',
+           'lvu_rows', 'write_lvu', 'annotation_fingerprint', 'write_minimovies', 'show_segment']
 
 # %% ../nbs/library/01_minimovies.ipynb #5e89f66d
 import itertools, os
@@ -568,24 +568,33 @@ def write_vidsitu(root:Path, world:World, train:int, valid:int) -> list:
             write_json(ann_root/folder/f"{name}_{split}_lb.json", value)
     return jobs
 
-# %% ../nbs/library/01_minimovies.ipynb #f20f7516
-_kind, _fast = {"hug.01", "help.01", "give.01", "carry.01", "laugh.01", "dance.01"}, {"run.02", "chase.01", "drive.01", "shoot.02", "kick.01", "hit.01", "jump.03"}
+# %% ../nbs/library/01_minimovies.ipynb #39993ba8
+KIND, FAST = {"hug.01", "help.01", "give.01", "carry.01", "laugh.01", "dance.01"}, {"run.02", "chase.01", "drive.01", "shoot.02", "kick.01", "hit.01", "jump.03"}
+
+VERBS_OF = {c: {v for v in VERBS if VERBS[v][0] == c} for c in CLASSES}
+
+def shares(events:list) -> dict: # task -> number
+    "What the audience goes by: kind events less fights for the likes, fast events for the views."
+    share = lambda verbs: sum(e.verb in verbs for e in events) / len(events)
+    return dict(like_ratio=share(KIND) - share(VERBS_OF["fighting"]), view_count=share(FAST))
+
+def audience(task:str, share, noise): # noise: standard normal
+    "Likes as a share of all votes, or the logarithm of the views."
+    return 1 / (1 + np.exp(-(2.3 + 2.5 * share + .3 * noise))) if task == "like_ratio" else 10.8 + 4 * share + .5 * noise
 
 def lvu_rows(movie:Movie, events:list, yt:str, world:World) -> dict: # task -> row of its CSV, without the id columns
     "The nine targets of one video."
-    r = rng(world.seed, "targets", yt); share = lambda verbs: sum(e.verb in verbs for e in events) / len(events)
+    r = rng(world.seed, "targets", yt); x = shares(events)
     classes = {"relationship": list(RELATIONSHIPS), "way_speaking": list(SPEAKING), "scene": list(SCENES)[:6], "genre": list(GENRES),
                "director": [f"nm{k:07d}" for k in range(1, 7)], "writer": ["\\N"] + [f"nm{k:07d}" for k in range(11, 16)], "year": [str(y) for y in YEARS]}
     value = dict(relationship=movie.relationship, way_speaking=movie.speaking, scene=movie.scene, genre=movie.genre, director=classes["director"][movie.director],
                  writer=classes["writer"][movie.writer], year=str(movie.year))
     rows = {task: (names.index(value[task]), value[task]) for task, names in classes.items()}
-    liked = 1 / (1 + np.exp(-(2.3 + 2.5 * (share(_kind) - share(VERBS_OF["fighting"])) + .3 * r.standard_normal())))
+    liked = audience("like_ratio", x["like_ratio"], r.standard_normal())
     votes = int(r.integers(200, 20000))
     rows["like_ratio"] = (round(votes * liked), votes - round(votes * liked))
-    rows["view_count"] = (round(float(np.exp(10.8 + 4 * share(_fast) + .5 * r.standard_normal()))),)
+    rows["view_count"] = (round(float(np.exp(audience("view_count", x["view_count"], r.standard_normal())))),)
     return rows
-
-VERBS_OF = {c: {v for v in VERBS if VERBS[v][0] == c} for c in CLASSES}
 
 def write_lvu(root:Path, world:World, train:int, val:int, test:int, seconds:tuple=(40, 70)) -> list:
     "`lvu/videos/<id>.mp4`, `lvu/boxes/<id>.csv`, `lvu/lvu_1.0/<task>/{train,val,test}.csv` (space-separated) and `lvu/lvu_1.0/lvu_durations.csv`."

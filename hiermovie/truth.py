@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log_likelihood', 'posterior', 'read_events', 'noise_left', 'lvu_ceilings', 'look_lengths', 'show_look_lengths']
 
-# %% ../nbs/library/01a_truth.ipynb #fbe3b604
+# %% ../nbs/library/01a_truth.ipynb #2404f700
 from dataclasses import replace
 from functools import lru_cache
 
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from .core import InputError, rng
-from .minimovies import GENRES, RELATIONSHIPS, SCENES, SPEAKING, VERBS, VERBS_OF, WRITERS, YEARS, World, lvu_rows, make_movie, tell, transition_matrix, two_characters, youtube_id
+from .minimovies import GENRES, RELATIONSHIPS, SCENES, SPEAKING, VERBS, WRITERS, YEARS, World, audience, lvu_rows, make_movie, shares, tell, transition_matrix, two_characters, youtube_id
 
 # %% ../nbs/library/01a_truth.ipynb #47d46d90
 @lru_cache
@@ -48,20 +48,14 @@ def posterior(log:np.ndarray) -> np.ndarray: # of the same shape, sums to 1
     "Probabilities from log likelihoods, everything equally likely before."
     p = np.exp(log - log.max()); return p / p.sum()
 
-# %% ../nbs/library/01a_truth.ipynb #fb4ff3c1
-_kind, _fast = {"hug.01", "help.01", "give.01", "carry.01", "laugh.01", "dance.01"}, {"run.02", "chase.01", "drive.01", "shoot.02", "kick.01", "hit.01", "jump.03"}
-
+# %% ../nbs/library/01a_truth.ipynb #c5364160
 def read_events(events:list, world:World, place:int|None, r:np.random.Generator) -> dict: # task -> answer
     "What the best reader answers; class numbers, and for like_ratio and view_count the share that counts."
     p = posterior(log_likelihood(events, world, place)); best = lambda q: int(r.choice(np.flatnonzero(q > q.max() - 1e-9)))      # equally probable: one of them
     scenes = [sum(e.scene == s for e in events) for s in list(SCENES)[:6]]
     return dict(genre=best(p.sum((1, 2))), writer=best(p.sum((0, 1))), scene=best(np.array(scenes)), relationship=None if any(two_characters(e.verb) for e in events) else best(p.sum((0, 2))),
                 way_speaking=None if any(two_characters(e.verb) for e in events) else int(r.integers(len(SPEAKING))), director=None, year=None,                              # None: it can be seen
-                **{t: (_shares(events)[t], float((p * usual).sum())) for t, usual in _usual(world).items()})
-
-def _shares(events): # what counts for the regressions
-    share = lambda verbs: sum(e.verb in verbs for e in events) / len(events)
-    return dict(like_ratio=share(_kind) - share(VERBS_OF["fighting"]), view_count=share(_fast))
+                **{t: (shares(events)[t], float((p * usual).sum())) for t, usual in _usual(world).items()})
 
 @lru_cache
 def _usual(world:World, films:int=6, events:int=30) -> dict: # task -> (genres, relationships, writers): mean shares of such stories
@@ -69,15 +63,14 @@ def _usual(world:World, films:int=6, events:int=30) -> dict: # task -> (genres, 
     for at in np.ndindex(out["like_ratio"].shape):
         for k in range(films):
             m = replace(make_movie(world, "usual", (k, *at)), genre=list(GENRES)[at[0]], relationship=list(RELATIONSHIPS)[at[1]], writer=at[2])
-            for t, x in _shares(tell(m, events, world, refrain=True)).items(): out[t][at] += x / films
+            for t, x in shares(tell(m, events, world, refrain=True)).items(): out[t][at] += x / films
     return out
 
-# %% ../nbs/library/01a_truth.ipynb #f919d67f
+# %% ../nbs/library/01a_truth.ipynb #63583f38
 def noise_left(task:str, share) -> np.ndarray: # of the shape of `share`
     "Variance of a target (on the scale of `read_lvu`) given everything that can be seen."
     z, w = np.polynomial.hermite_e.hermegauss(40); w = w / w.sum(); share = np.asarray(share, float)
-    if task == "view_count": return np.full(share.shape, .25)
-    y = 10 / (1 + np.exp(-(2.3 + 2.5 * share[..., None] + .3 * z)))
+    y = audience(task, share[..., None], z) * (10 if task == "like_ratio" else 1)
     return (w * y**2).sum(-1) - (w * y).sum(-1) ** 2
 
 # %% ../nbs/library/01a_truth.ipynb #b596721e

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from .core import InputError, rng, youtube_of
 
-# %% ../nbs/library/09a_uncertainty.ipynb #9c5f5c6e
-def wilson(hits:int, n:int, z:float=1.96) -> tuple: # (low, high)
+# %% ../nbs/library/09a_uncertainty.ipynb #fd7b7896
+def wilson(hits:float, n:int, z:float=1.96) -> tuple: # (low, high); the mean hits of several runs need not be whole
     "Wilson's interval of a share. `InputError` unless 0 <= hits <= n and n >= 1."
     if not 0 <= hits <= n or n < 1: raise InputError(f"wilson: {hits} of {n}")
     p = hits / n; middle, half = p + z*z/(2*n), z * math.sqrt(p*(1 - p)/n + z*z/(4*n*n))
