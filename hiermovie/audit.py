@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RELEASE', 'RELEASE_OVERLAPS', 'RELEASE_TOTAL', 'PUBLISHED', 'FEWER', 'census', 'overlaps', 'show_overlaps',
-           'certainty', 'is_share', 'integer_check', 'newcombe', 'pairs_of', 'told_apart', 'show_published', 'answers',
-           'rank_draws', 'rank_uncertainty', 'show_ranks', 'conclusions']
+           'certainty', 'is_share', 'integer_check', 'tested_on', 'newcombe', 'pairs_of', 'told_apart',
+           'show_published', 'answers', 'rank_draws', 'rank_uncertainty', 'show_ranks', 'conclusions']
 
 # %% ../nbs/library/11e_audit.ipynb #c83ffe9a
 import itertools
@@ -86,8 +86,10 @@ def integer_check(published=PUBLISHED, sizes=RELEASE.test) -> pd.DataFrame: # mo
     "Which published accuracies are whole numbers of test videos."
     return pd.DataFrame({t: [is_share(v, int(sizes[t])) for v in published[t]] for t in LVU_CLASSES}, index=published.index)
 
-# %% ../nbs/library/11e_audit.ipynb #87b1b6f2
+# %% ../nbs/library/11e_audit.ipynb #32324162
 FEWER = {"VideoMamba": dict(relationship=40, way_speaking=188, scene=81, director=107, writer=168, year=141), "MA-LMM": dict(relationship=41, way_speaking=189, scene=82, genre=588, year=141)}     # test videos that were left
+
+def tested_on(model:str, task:str, sizes=RELEASE.test) -> int: return int(FEWER.get(model, {}).get(task, sizes[task]))
 
 def newcombe(p1:float, p2:float, n1:int, n2:int|None=None) -> tuple: # (low, high) of p1 - p2, shares
     "95% interval of the difference of two shares of n1 and n2 items, taken as independent. `InputError` for shares outside 0..1 or no items."
@@ -102,7 +104,7 @@ def pairs_of(published=PUBLISHED, sizes=RELEASE.test) -> pd.DataFrame: # task, b
     for t in LVU_CLASSES:
         p = published[t].dropna().sort_values(ascending=False)
         for a, b in itertools.combinations(p.index, 2):
-            low, high = newcombe(p[a] / 100, p[b] / 100, *(int(FEWER.get(m, {}).get(t, sizes[t])) for m in (a, b)))
+            low, high = newcombe(p[a] / 100, p[b] / 100, *(tested_on(m, t, sizes) for m in (a, b)))
             rows.append(dict(task=t, better=a, worse=b, difference=p[a] - p[b], low=100 * low, high=100 * high, exceeds=low > 0))
     return pd.DataFrame(rows)
 
@@ -111,18 +113,18 @@ def told_apart(published=PUBLISHED, sizes=RELEASE.test) -> pd.DataFrame: # per t
     rows, pairs = [], pairs_of(published, sizes)
     for t in LVU_CLASSES:
         n, p = int(sizes[t]), (published[t].dropna() / 100).sort_values(ascending=False); apart = pairs[pairs.task == t].exceeds
-        above = sum(wilson(x * (k := int(FEWER.get(m, {}).get(t, n))), k)[0] > RELEASE.majority[t] / 100 for m, x in p.items())
+        above = sum(wilson(x * (k := tested_on(m, t, sizes)), k)[0] > RELEASE.majority[t] / 100 for m, x in p.items())
         needed = next((k / n for k in range(n) if p.iloc[0] - k / n >= 0 and newcombe(p.iloc[0], p.iloc[0] - k / n, n)[0] > 0), np.nan)
         rows.append(dict(task=t, n=n, models=len(p), pairs=len(apart), told_apart=int(apart.sum()), above_majority=above, best=p.index[0], second=p.index[1], gap=100 * (p.iloc[0] - p.iloc[1]), needed=100 * needed, clear=bool(apart.iloc[0])))
     return pd.DataFrame(rows).set_index("task")
 
-# %% ../nbs/library/11e_audit.ipynb #677196b0
+# %% ../nbs/library/11e_audit.ipynb #56d3d614
 def show_published(published=PUBLISHED, sizes=RELEASE.test, majority=RELEASE.majority):
     "Published accuracies of the seven classification tasks with their 95% intervals; dotted: the majority class."
     import matplotlib.pyplot as plt
     fig, axes = plt.subplots(1, 7, figsize=(12.5, 3.4), sharey=True); y = np.arange(len(published))
     for ax, t in zip(axes, LVU_CLASSES):
-        p = published[t] / 100; n = int(sizes[t]); low, high = np.array([wilson(x * n, n) for x in p]).T; best = p.argmax()
+        p = published[t] / 100; low, high = np.array([wilson(x * (n := tested_on(m, t, sizes)), n) for m, x in p.items()]).T; best = p.argmax()
         ax.hlines(y, 100 * low, 100 * high, color=["#08519c" if k == best else "#9ecae1" for k in range(len(p))], lw=4); ax.plot(100 * p, y, "k.", ms=5); ax.axvline(majority[t], color="black", ls=":", lw=1)
         ax.axvspan(100 * low[best], 100 * high[best], color="#08519c", alpha=.08, lw=0); ax.set_title(f"{t}\n{int(sizes[t])} videos", fontsize=8); ax.tick_params(labelsize=7); ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_yticks(y, published.index, fontsize=8); axes[0].invert_yaxis(); fig.supxlabel("accuracy, %", fontsize=8); fig.tight_layout()
