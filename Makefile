@@ -10,11 +10,12 @@ UV      := uv==0.13.9
 # stages and tests start several times faster from compiled bytecode
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup reproduce ablations test bench lab clean export notebooks readme lock
+.PHONY: help setup reproduce check ablations test bench lab clean export notebooks readme lock
 
 help:
 	@echo "make reproduce PROFILE=tiny   data, pretraining, all tasks, tables, figures, one page (minutes)"
 	@echo "make reproduce                the same with PROFILE=mini"
+	@echo "make check                    compare that run with the reference results of its profile"
 	@echo "make ablations                every sweep of the profile, one figure each (hours with mini)"
 	@echo "make test                     all tests"
 	@echo "make bench                    what is claimed about speed, measured (CPU)"
@@ -35,6 +36,9 @@ setup:
 
 reproduce: setup
 	@$(BIN)/hiermovie reproduce --profile $(PROFILE) $(if $(CORES),--cores $(CORES)) $(if $(DATA),--data "$(DATA)")
+
+check: setup
+	@$(BIN)/hiermovie check --profile $(PROFILE)
 
 ablations: setup
 	@$(BIN)/hiermovie reproduce --profile $(PROFILE) $(if $(CORES),--cores $(CORES)) $(if $(DATA),--data "$(DATA)") $(foreach s,$(SWEEPS),sweep-$(s))

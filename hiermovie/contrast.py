@@ -29,45 +29,49 @@ def nt_xent(z1:torch.Tensor, # (B, P) projections of the first views
     logits = logits.scatter(1, oneself[:, None], -torch.inf)           # never oneself
     return F.cross_entropy(logits, partner)
 
-# %% ../nbs/library/05_contrast.ipynb #964a0b56
+# %% ../nbs/library/05_contrast.ipynb #35b69ebf
 def two_starts(duration:float, # of the video, seconds
                clip_s:float, # of a clip, seconds
-               r:np.random.Generator) -> tuple: # (start of view 1, start of view 2)
+               r:np.random.Generator, apart:float=0. # smallest gap, as a share of the largest one; CVRL: 0
+              ) -> tuple: # (start of view 1, start of view 2)
     "CVRL's time-gap sampling. A video shorter than a clip gives both views the start 0 (and is repeated: `looped`)."
     M = max(0., duration - clip_s)
-    gap = M * (1 - np.sqrt(1 - r.random()))
+    gap = M * (apart + (1 - apart) * (1 - np.sqrt(1 - r.random())))
     first = r.random() * (M - gap)
     starts = (first, first + gap)
     return starts if r.random() < .5 else starts[::-1]
 
-# %% ../nbs/library/05_contrast.ipynb #e5118bc3
+# %% ../nbs/library/05_contrast.ipynb #277fe246
 def cvrl_augment(size:int, # output side
                  view:int, # 1 or 2
-                 strength:float=1. # of the colour jitter
+                 strength:float=1., # of the colour jitter
+                 crop:float=.3, # smallest share of the picture that is kept
+                 aspect:float=2., # widest shape of a crop, and one over it the narrowest
+                 light:bool=False # no blur, no solarizing, no change of hue
                 ): # a torchvision transform
     "CVRL's augmentation of one view, for uint8 tensors (T, 3, H, W); one draw per clip."
     if view not in (1, 2): raise InputError(f"view {view}: must be 1 or 2")
     kernel = max(3, size // 10 // 2 * 2 + 1)
     from torchvision.transforms import v2
-    jitter = v2.ColorJitter(.8 * strength, .8 * strength, .8 * strength, .2 * strength)
-    steps = [v2.RandomResizedCrop(size, (.3, 1.), (.5, 2.), antialias=True), v2.RandomHorizontalFlip(), v2.RandomApply([jitter], .8), v2.RandomGrayscale(.2 * min(1., strength)),
+    jitter = v2.ColorJitter(.8 * strength, .8 * strength, .8 * strength, 0 if light else .2 * strength)
+    steps = [v2.RandomResizedCrop(size, (crop, 1.), (1 / aspect, aspect), antialias=True), v2.RandomHorizontalFlip(), v2.RandomApply([jitter], .8), v2.RandomGrayscale(.2 * min(1., strength)),
              v2.RandomApply([v2.GaussianBlur(kernel, (.1, 2.))], 1. if view == 1 else .1)]
-    return v2.Compose(steps + ([v2.RandomSolarize(128, .2)] if view == 2 else []))
+    return v2.Compose(steps[:-1] if light else steps + ([v2.RandomSolarize(128, .2)] if view == 2 else []))
 
-# %% ../nbs/library/05_contrast.ipynb #913d6741
+# %% ../nbs/library/05_contrast.ipynb #1282aa78
 class TwoViews(torch.utils.data.Dataset):
     "Items (view 1, view 2), each float32 (3, T, S, S), of video files; everything random comes from (seed, epoch, index)."
     def __init__(self, infos:dict, # path -> VideoInfo
-                 T:int=8, size:int=64, clip_s:float=2., strength:float=1., seed:int=0):
-        self.paths, self.infos, self.T, self.size, self.clip_s, self.seed, self.epoch = list(infos), infos, T, size, clip_s, seed, 0
-        self.augments = [cvrl_augment(size, v, strength) for v in (1, 2)]
+                 T:int=8, size:int=64, clip_s:float=2., strength:float=1., seed:int=0, apart:float=0., crop:float=.3, aspect:float=2., light:bool=False, read=read_clips): # read: or a `Memory`
+        self.paths, self.infos, self.T, self.size, self.clip_s, self.seed, self.apart, self.read, self.epoch = list(infos), infos, T, size, clip_s, seed, apart, read, 0
+        self.augments = [cvrl_augment(size, v, strength, crop, aspect, light) for v in (1, 2)]
     def __len__(self): return len(self.paths)
     def name(self, i): return str(self.paths[i])
     def frames(self, i):
         "The undistorted frames of both views, uint8 (T, H, W, 3)."
         length = self.infos[self.paths[i]].duration
-        starts = two_starts(length, self.clip_s, rng(self.seed, "views", self.epoch, i))
-        return read_clips(self.paths[i], [looped(s, self.clip_s, self.T, length) for s in starts])
+        starts = two_starts(length, self.clip_s, rng(self.seed, "views", self.epoch, i), self.apart)
+        return self.read(self.paths[i], [looped(s, self.clip_s, self.T, length) for s in starts])
     def __getitem__(self, i):
         xs = [torch.from_numpy(f).permute(0, 3, 1, 2) for f in self.frames(i)]
         return tuple(to_clip(seeded(a, x, self.seed, "augment", self.epoch, i, v)) for v, (a, x) in enumerate(zip(self.augments, xs)))

@@ -119,7 +119,7 @@ def read_tensors(path:str|Path) -> tuple: # (tensors, header)
     if not isinstance(about, dict): raise InputError(f"{path}: its hiermovie header is broken")
     return tensors, about
 
-# %% ../nbs/library/00_core.ipynb #b296b25d
+# %% ../nbs/library/00_core.ipynb #dfe6da03
 def derive_seed(*keys) -> int: # in 0 .. 2**63 - 1
     "A seed that depends on all `keys` and on nothing else."
     return int.from_bytes(hashlib.sha256(json.dumps(keys, default=str).encode()).digest()[:8], "big") >> 1
@@ -132,7 +132,8 @@ def seed_all(*keys) -> None:
     "Seed the global generators of python, numpy and torch: for library code that offers nothing better (dropout, initial weights)."
     import torch
     seed = derive_seed(*keys)
-    random.seed(seed); np.random.seed(seed % 2**32); torch.manual_seed(seed)
+    random.seed(seed); np.random.seed(seed % 2**32); torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized(): torch.cuda.manual_seed_all(seed)      # `torch.manual_seed` would look up and keep a call stack each time while it is not
 
 # %% ../nbs/library/00_core.ipynb #4f7ac3b0
 def youtube_of(name:str) -> str:
@@ -185,7 +186,7 @@ def run_key(params:dict) -> str:
     own = {k: v for k, v in params.items() if k != "out" and not k.endswith(("_run", "_runs"))}
     return hashlib.sha256(json.dumps([own, notebook_key(), code_key(), above], sort_keys=True).encode()).hexdigest()[:16]
 
-# %% ../nbs/library/00_core.ipynb #e14b0326
+# %% ../nbs/library/00_core.ipynb #81083aa5
 @dataclass
 class Run:
     "One execution of a stage, with its folder."
@@ -206,7 +207,8 @@ class Run:
         "Write provenance, then metrics: the run is done."
         data = self.params.get("data_run")
         fingerprint = read_json(Path(data)/"metrics.json").get("fingerprint") if data else metrics.get("fingerprint")
-        write_json(self/"provenance.json", dict(provenance(), key=self.key, data=fingerprint, seconds=round(time.time() - self.started, 1)))
+        asked = os.environ.get("HIERMOVIE_STARTED")         # when papermill was started: what lies between is its start and that of the libraries
+        write_json(self/"provenance.json", dict(provenance(), key=self.key, data=fingerprint, seconds=round(time.time() - self.started, 1), start_up=round(self.started - float(asked), 1) if asked else None))
         write_json(self/"metrics.json", metrics)
         return metrics
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SegmentClips', 'EndToEnd', 'clip_features']
 
-# %% ../nbs/library/10e_finetune.ipynb #4374fd30
+# %% ../nbs/library/10e_finetune.ipynb #adb045a4
 import re
 
 import torch
@@ -14,21 +14,25 @@ from torch import nn
 from .core import InputError
 from .distributed import on_device
 from .extraction import Cutting
-from .video import read_clips, to_clip
+from .video import read_clips, seeded, to_clip
 from .vidsitu import VerbModel
 
-# %% ../nbs/library/10e_finetune.ipynb #65fd7e40
+# %% ../nbs/library/10e_finetune.ipynb #394b913d
 class SegmentClips(torch.utils.data.Dataset):
     "Items (clips float32 (5, 3, T, S, S), targets (5,)): the five events of a segment, as the backbone sees them when features are extracted."
     def __init__(self, paths:list, targets, # (N, 5)
-                 T:int, size:int, convention:str="time"):
+                 T:int, size:int, convention:str="time", augment:int|None=None, # seed: crop and flip each event, by (seed, epoch, index)
+                 read=read_clips): # or a `Memory`
         if len(paths) != len(targets): raise InputError(f"{len(paths)} videos, but targets for {len(targets)} segments")
-        self.paths, self.targets, self.T, self.size, self.cut = [str(p) for p in paths], targets, T, size, Cutting(convention, n_events=5)
+        self.paths, self.targets, self.T, self.size, self.cut, self.augment, self.read, self.epoch = [str(p) for p in paths], targets, T, size, Cutting(convention, n_events=5), augment, read, 0
+        from torchvision.transforms import v2
+        self.distort = v2.Compose([v2.RandomResizedCrop(size, (.5, 1.), antialias=True), v2.RandomHorizontalFlip()])
     def __len__(self): return len(self.paths)
     def name(self, i): return self.paths[i]
     def __getitem__(self, i):
-        frames = read_clips(self.paths[i], self.cut.clips(self.paths[i], self.T), self.size)
-        return torch.stack([to_clip(torch.from_numpy(f).permute(0, 3, 1, 2)) for f in frames]), self.targets[i]
+        frames = [torch.from_numpy(f).permute(0, 3, 1, 2) for f in self.read(self.paths[i], self.cut.clips(self.paths[i], self.T), self.size)]
+        if self.augment is not None: frames = [seeded(self.distort, f, self.augment, "event", self.epoch, i, k) for k, f in enumerate(frames)]
+        return torch.stack([to_clip(f) for f in frames]), self.targets[i]
 
 class EndToEnd(nn.Module):
     "Backbone under a verb model: clips (B, 5, 3, T, S, S) to logits (B, 5, V)."

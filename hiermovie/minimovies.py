@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'SHAPES', 'SCENES', 'VERBS', 'CLASSES', 'MOTION', 'THINGS', 'YEARS', 'SPEAKING', 'MANNERS', 'RELATIONS',
-           'GRAMMAR', 'GENRES', 'RELATIONSHIPS', 'WRITERS', 'WITH_BOXES', 'KIND', 'FAST', 'VERBS_OF', 'World',
-           'two_characters', 'Pose', 'motion', 'outline', 'draw_character', 'draw_scene', 'Shot', 'behave', 'render',
-           'boxes', 'show_verbs', 'next_events', 'transition_matrix', 'show_grammar', 'Movie', 'Event', 'make_movie',
-           'tell', 'relation', 'youtube_id', 'annotate', 'verb_votes', 'write_video', 'boxes_path', 'write_boxes',
-           'render_videos', 'shots_of', 'write_kinetics', 'write_movieclips', 'write_vidsitu', 'shares', 'audience',
-           'lvu_rows', 'write_lvu', 'annotation_fingerprint', 'write_minimovies', 'show_segment']
+           'GRAMMAR', 'GENRES', 'RELATIONSHIPS', 'WRITERS', 'KIND', 'FAST', 'VERBS_OF', 'World', 'two_characters',
+           'Pose', 'motion', 'outline', 'draw_character', 'draw_scene', 'Shot', 'behave', 'render', 'boxes',
+           'show_verbs', 'next_events', 'transition_matrix', 'show_grammar', 'Movie', 'Event', 'make_movie', 'tell',
+           'relation', 'youtube_id', 'annotate', 'verb_votes', 'write_video', 'boxes_path', 'write_boxes',
+           'render_videos', 'shots_of', 'plain', 'write_kinetics', 'write_movieclips', 'write_vidsitu', 'shares',
+           'audience', 'lvu_rows', 'write_lvu', 'annotation_fingerprint', 'write_minimovies', 'show_segment']
 
 # %% ../nbs/library/01_minimovies.ipynb #5e89f66d
 import itertools, os
@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from .core import InputError, atomic, derive_seed, read_json, rng, write_json, write_table
 
-# %% ../nbs/library/01_minimovies.ipynb #7a7dfed4
+# %% ../nbs/library/01_minimovies.ipynb #c0b09030
 COLOURS = dict(red=(222, 45, 45), green=(46, 172, 70), blue=(52, 92, 230), yellow=(240, 214, 40), purple=(150, 55, 190), white=(240, 240, 240))
 SHAPES = ("circle", "square", "triangle", "star", "cross", "diamond")
 SCENES = {  # scene: (wall or sky, floor, phrase)
@@ -46,6 +46,7 @@ class World:
     unrelated: float = .15   # chance that an event has nothing to do with the one before
     degraded: float = .35    # share of events that are dark, noisy or occluded: context can help there
     agreement: float = .75   # chance that an annotator's verb vote is the true verb
+    styled: float = .25      # share of the MovieClips-like films that look and are told like LVU's
 
     @property
     def frames(self) -> int: return round(self.event_s * self.fps)
@@ -469,7 +470,7 @@ def verb_votes(event:Event, segment:str, i:int, world:World, n:int=10) -> list:
     similar = [v for v in VERBS if VERBS[v][0] == VERBS[event.verb][0]]
     return [event.verb if r.random() < world.agreement else str(r.choice(similar)) for _ in range(n)]
 
-# %% ../nbs/library/01_minimovies.ipynb #410d349d
+# %% ../nbs/library/01_minimovies.ipynb #6583069f
 def write_video(path:Path, frames:np.ndarray, # uint8 (T, H, W, 3)
                 fps:int, crf:int=20) -> None:
     "Encode frames as an H.264 mp4, atomically, with a keyframe every two seconds."
@@ -491,28 +492,32 @@ def write_boxes(path:Path, shots:list, world:World) -> None:
         rows += [(int(s), *(round(x, 4) for x in box), 1., name) for s, here in zip(mine, found) for name, box in here]
     write_table(path, pd.DataFrame(rows, columns=["second", "x1", "y1", "x2", "y2", "score", "label"]))
 
-def _render_video(job, root, world):
+def _render_video(job, root, world, boxes):
     path, shots = job; video = Path(root)/path
     cv2.setNumThreads(0)
-    if path.startswith(WITH_BOXES) and not boxes_path(video).exists(): write_boxes(boxes_path(video), shots, world)
+    if path.startswith(boxes) and not boxes_path(video).exists(): write_boxes(boxes_path(video), shots, world)
     if not video.exists(): write_video(video, np.concatenate([render(s, world) for s in shots]), world.fps)
 
-WITH_BOXES = ("movieclips/", "lvu/")
-
 def render_videos(root:Path, jobs:list, # [(relative path, [Shot, ...]), ...]
-                 world:World, workers:int|None=None) -> None:
+                 world:World, workers:int|None=None, boxes:tuple=("movieclips", "lvu") # corpora whose videos get boxes
+                 ) -> None:
     "Render and encode videos in parallel; those that are already there are kept, so an interrupted call goes on where it was."
     if world.width % 2 or world.height % 2: raise InputError(f"world of {world.width} x {world.height} pixels: H.264 needs even sizes")
-    missing = lambda video: not video.exists() or str(video.relative_to(root)).startswith(WITH_BOXES) and not boxes_path(video).exists()
+    boxes = tuple(f"{corpus}/" for corpus in boxes)
+    missing = lambda video: not video.exists() or str(video.relative_to(root)).startswith(boxes) and not boxes_path(video).exists()
     todo = [j for j in jobs if missing(Path(root)/j[0])]
-    done = Parallel(workers or os.cpu_count(), return_as="generator_unordered")(delayed(_render_video)(j, root, world) for j in todo)
+    done = Parallel(workers or os.cpu_count(), return_as="generator_unordered")(delayed(_render_video)(j, root, world, boxes) for j in todo)
     for _ in tqdm(done, total=len(todo), desc="videos", mininterval=2): pass
     get_reusable_executor().shutdown(wait=True)   # idle workers would keep the process alive for minutes
 
-# %% ../nbs/library/01_minimovies.ipynb #1b7a32f2
+# %% ../nbs/library/01_minimovies.ipynb #171afda9
 def shots_of(movie:Movie, events:list, *key) -> list:
     "Shots of a story, in its movie's style."
     return [Shot(e.verb, e.agent, e.patient, e.scene, (*movie.key, *key, i), e.degraded, movie.director, movie.year, movie.speaking, movie.relationship) for i, e in enumerate(events)]
+
+def plain(movie:Movie) -> Movie:
+    "The same film without style: of today, and nobody shows how they stand to each other."
+    return replace(movie, year=2010, director=0, relationship="friend", speaking=None)
 
 def write_kinetics(root:Path, world:World, train:int, val:int) -> list:
     "`kinetics/{train,val}/<class>/<id>_<start>_<end>.mp4` and `kinetics/{train,val}.csv`, as Kinetics-400 is usually kept."
@@ -531,19 +536,19 @@ def write_kinetics(root:Path, world:World, train:int, val:int) -> list:
         write_table(root/"kinetics"/f"{split}.csv", pd.DataFrame(rows, columns=["label", "youtube_id", "time_start", "time_end", "split", "is_cc"]))
     return jobs
 
-# %% ../nbs/library/01_minimovies.ipynb #5812ac2d
+# %% ../nbs/library/01_minimovies.ipynb #fc4dd534
 def write_movieclips(root:Path, world:World, movies:int, seconds:tuple=(60, 70)) -> list:
     "`movieclips/videos/<id>.mp4`, unlabelled, `movieclips/boxes/<id>.csv`, and `movieclips/clips.csv` (videoid, imdbid, duration)."
     jobs, rows = [], []
     for i in range(movies):
-        m = make_movie(world, "movieclips", i); yt = youtube_id(world, *m.key)
+        m = make_movie(world, "movieclips", i); yt = youtube_id(world, *m.key); styled = int((i + 1) * world.styled) > int(i * world.styled)
         n = round(rng(world.seed, "length", *m.key).uniform(*seconds) / world.event_s)
-        jobs.append((f"movieclips/videos/{yt}.mp4", shots_of(m, tell(m, n, world, refrain=i % 2 == 1))))
+        jobs.append((f"movieclips/videos/{yt}.mp4", shots_of(m if styled else plain(m), tell(m, n, world, refrain=styled))))
         rows.append((yt, m.imdb_id, n * world.event_s))
     write_table(root/"movieclips"/"clips.csv", pd.DataFrame(rows, columns=["videoid", "imdbid", "duration"]))
     return jobs
 
-# %% ../nbs/library/01_minimovies.ipynb #fbb85691
+# %% ../nbs/library/01_minimovies.ipynb #c8d47ff6
 def _vinfo(movie, yt, uid, segment, start): # the release's fields (data/README.md of VidSitu)
     return {"vid_uid": uid, "genres": [movie.genre], "duration": 120, "name": yt, "text": "", "start": start, "end": start + 10, "vid_seg_int": segment,
             "movie_name": movie.name, "upload_year": 2026, "clip_name": f"{movie.name}, part {start // 10}", "imdb_id": movie.imdb_id, "year_rel": 2010}
@@ -554,7 +559,7 @@ def write_vidsitu(root:Path, world:World, train:int, valid:int) -> list:
     for split, n in (("train", train), ("valid", valid)):
         ids, infos, anns = [], [], []
         for i in range(n):
-            m = make_movie(world, f"vidsitu-{split}", i); plain = replace(m, year=2010, director=0, relationship="friend", speaking=None)      # no style here
+            m = make_movie(world, f"vidsitu-{split}", i)
             yt = youtube_id(world, *m.key); start = 10 * int(rng(world.seed, "start", *m.key).integers(11)); uid = f"vid_{derive_seed(world.seed, yt) % 10**5:05d}"
             segment, events = f"v_{yt}_seg_{start}_{start + 10}", tell(m, 5, world)
             info = _vinfo(m, yt, uid, segment, start)
@@ -563,7 +568,7 @@ def write_vidsitu(root:Path, world:World, train:int, valid:int) -> list:
                 info |= {"vb_to_use": {f"Ev{k + 1}": e.verb.split(".")[0] for k, e in enumerate(events)}, "vb_lst": {k: [v.split(".")[0] for v in vs] for k, vs in votes.items()}, "vbid_lst": votes}
             people = 1 if split == "train" else int(rng(world.seed, "people", segment).integers(3, 6))
             anns += [annotate(m, events, segment, uid, a, world) for a in range(people)]
-            ids.append(segment); infos.append(info); jobs.append((f"vidsitu/videos/{segment}.mp4", shots_of(plain, events)))
+            ids.append(segment); infos.append(info); jobs.append((f"vidsitu/videos/{segment}.mp4", shots_of(plain(m), events)))
         for folder, name, value in (("split_files", "vseg_split", ids), ("vinfo_files", "vinfo", infos), ("vseg_ann_files", "vsann", anns)):
             write_json(ann_root/folder/f"{name}_{split}_lb.json", value)
     return jobs
@@ -612,7 +617,7 @@ def write_lvu(root:Path, world:World, train:int, val:int, test:int, seconds:tupl
     write_table(root/"lvu"/"lvu_1.0"/"lvu_durations.csv", pd.DataFrame(durations, columns=["videoid", "duration"]))
     return jobs
 
-# %% ../nbs/library/01_minimovies.ipynb #2580c900
+# %% ../nbs/library/01_minimovies.ipynb #bee42d59
 def annotation_fingerprint(root:Path) -> str:
     "SHA-256 over the names and bytes of the CSV and JSON files of the four data sets below `root`."
     import hashlib
@@ -624,12 +629,13 @@ def annotation_fingerprint(root:Path) -> str:
 
 def write_minimovies(root:str|Path, world:World=World(), kinetics:tuple=(200, 50), movieclips:int=100, vidsitu:tuple=(60, 40), lvu:tuple=(36, 12, 24),
                      movieclips_s:tuple=(60, 70), lvu_s:tuple=(40, 70), # shortest and longest video, seconds
+                     boxes:tuple=("movieclips", "lvu"), # corpora with boxes
                      workers:int|None=None # processes; None: one per core
                     ) -> dict: # the manifest
     "Write the whole world below `root`. The same arguments give the same annotations to the byte and the same pixels."
     root = Path(root); root.mkdir(parents=True, exist_ok=True)
     jobs = write_kinetics(root, world, *kinetics) + write_movieclips(root, world, movieclips, movieclips_s) + write_vidsitu(root, world, *vidsitu) + write_lvu(root, world, *lvu, seconds=lvu_s)
-    render_videos(root, jobs, world, workers)
+    render_videos(root, jobs, world, workers, boxes)
     counts = {k: sum(j[0].startswith(k) for j in jobs) for k in ("kinetics", "movieclips", "vidsitu", "lvu")}
     manifest = dict(world=asdict(world), videos=counts, events=sum(len(j[1]) for j in jobs), fingerprint=annotation_fingerprint(root))
     write_json(root/"manifest.json", manifest)

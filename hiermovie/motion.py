@@ -43,7 +43,7 @@ def flow_edges(flow:np.ndarray # (T, H, W, 2)
     e = np.stack([np.stack([np.hypot(cv2.Sobel(f[..., c], cv2.CV_32F, 1, 0, scale=1/8), cv2.Sobel(f[..., c], cv2.CV_32F, 0, 1, scale=1/8)) for c in (0, 1)], -1) for f in flow])
     return np.concatenate([e, np.linalg.norm(e, axis=-1, keepdims=True)], -1)
 
-# %% ../nbs/library/05a_motion.ipynb #0bed726e
+# %% ../nbs/library/05a_motion.ipynb #4972bcb1
 def shifted_starts(duration:float, clip_s:float, r:np.random.Generator, low:float=.5, high:float=10. # seconds
                   ) -> tuple: # (start of clip 1, start of clip 2)
     "Two starts with a gap uniform in low..high, or as far as the video allows; 0 twice for a video shorter than a clip."
@@ -61,8 +61,8 @@ def motion_augments(size:int, strength:float=1.) -> tuple: # (visual, motion): t
 class VisualAndMotion(torch.utils.data.Dataset):
     "Items (visual 1, visual 2, motion 1, motion 2), each float32 (3, T, S, S), of video files; everything random comes from (seed, epoch, index)."
     def __init__(self, infos:dict, # path -> VideoInfo
-                 T:int=8, size:int=64, clip_s:float=2., strength:float=1., seed:int=0, flow:str="dis", flow_size:int|None=None): # flow_size: side to which frames are resized for the flow
-        self.paths, self.infos, self.T, self.size, self.clip_s, self.seed, self.flow, self.flow_size, self.epoch = list(infos), infos, T, size, clip_s, seed, flow, flow_size, 0
+                 T:int=8, size:int=64, clip_s:float=2., strength:float=1., seed:int=0, flow:str="dis", flow_size:int|None=None, read=read_clips): # flow_size: side to which frames are resized for the flow; read: or a `Memory`
+        self.paths, self.infos, self.T, self.size, self.clip_s, self.seed, self.flow, self.flow_size, self.read, self.epoch = list(infos), infos, T, size, clip_s, seed, flow, flow_size, read, 0
         self.augments = motion_augments(size, strength)
     def __len__(self): return len(self.paths)
     def name(self, i): return str(self.paths[i])
@@ -71,7 +71,7 @@ class VisualAndMotion(torch.utils.data.Dataset):
         info = self.infos[self.paths[i]]; step = 1 / (info.fps or 25)
         starts = shifted_starts(info.duration, self.clip_s, rng(self.seed, "shift", self.epoch, i))
         times = [looped(s, self.clip_s, self.T, info.duration) for s in starts]
-        a1, b1, a2, b2 = read_clips(self.paths[i], [times[0], times[0] + step, times[1], times[1] + step])
+        a1, b1, a2, b2 = self.read(self.paths[i], [times[0], times[0] + step, times[1], times[1] + step])
         small = (lambda x: np.stack([cv2.resize(f, (self.flow_size,) * 2, interpolation=cv2.INTER_AREA) for f in x])) if self.flow_size else (lambda x: x)
         return a1, a2, *(flow_edges(optical_flow(small(a), small(b), self.flow)) for a, b in ((a1, b1), (a2, b2)))
     def __getitem__(self, i):

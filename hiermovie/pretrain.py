@@ -6,7 +6,7 @@
 __all__ = ['OBJECTIVES', 'PretrainConfig', 'config_from', 'Classifier', 'Pretraining', 'build', 'prepare', 'read_videos',
            'pretrain', 'run_pretrain']
 
-# %% ../nbs/library/08c_pretrain.ipynb #17232a8c
+# %% ../nbs/library/08c_pretrain.ipynb #d5881e1a
 import contextlib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -24,9 +24,9 @@ from .core import InputError, lock_folder, read_json, read_table, seed_all, writ
 from .distributed import process_group, rank, world
 from .motion import MoDist, VisualAndMotion, motion_backbone
 from .train import Batches, FitOptions, fit
-from .video import LabelledClips, VideoInfo
+from .video import LabelledClips, Memory, VideoInfo, read_clips
 
-# %% ../nbs/library/08c_pretrain.ipynb #91a5b1b5
+# %% ../nbs/library/08c_pretrain.ipynb #37053e25
 @dataclass(frozen=True)
 class PretrainConfig:
     "Everything that decides which backbone comes out; the defaults are small, the comments the papers'."
@@ -46,6 +46,10 @@ class PretrainConfig:
     warmup: float = .1             # share of the steps
     clip_norm: float = 1.          # largest norm of the gradient; 0: any
     strength: float = .4           # of the colour jitter; CVRL: 1
+    crop: float = .3               # cvrl: smallest share of the picture that a view keeps; CVRL: .3
+    aspect: float = 2.             # cvrl: widest shape of a crop, and one over it the narrowest; CVRL: 2
+    light: bool = False            # cvrl: no blur, no solarizing, no change of hue
+    apart: float = 0.              # cvrl: smallest gap between two views, as a share of the largest; CVRL: 0
     hidden: int = 256              # of the projection head; CVRL, MoDist: 2048
     layers: int = 3                # cvrl: hidden layers of the head
     projection: int = 64           # CVRL, MoDist: 128
@@ -54,6 +58,7 @@ class PretrainConfig:
     momentum: float = .999         # modist: of the slow copies
     flow_size: int = 0             # modist: side of the frames from which flow is computed; 0: as they are
     workers: int = 0               # decoding processes, per training process
+    memory: bool = False           # keep decoded videos (in each decoding process)
     optimizer: str = "adamw"       # adamw, sgd, lars
     accumulate: int = 1
     bf16: bool = False
@@ -61,7 +66,7 @@ class PretrainConfig:
     compile: bool = False
     save_every: int = 0            # steps; 0: once per epoch
 
-# %% ../nbs/library/08c_pretrain.ipynb #d120941c
+# %% ../nbs/library/08c_pretrain.ipynb #9272a79f
 OBJECTIVES = ("supervised", "cvrl", "modist")
 
 def config_from(values:dict # such as a stage's globals()
@@ -72,14 +77,14 @@ def config_from(values:dict # such as a stage's globals()
     for f in fields(cfg):
         v, kind = getattr(cfg, f.name), type(f.default)
         if not isinstance(v, (int, float) if kind is float else kind) or isinstance(v, bool) != (kind is bool): raise InputError(f"parameter {f.name}: {v!r}, expected {kind.__name__}")
-        if f.name in ("depth", "width", "frames", "size", "clip_s", "epochs", "batch", "lr", "hidden", "projection", "temperature", "queue", "accumulate") and not v > 0: raise InputError(f"parameter {f.name}: {v}, must be above 0")
+        if f.name in ("depth", "width", "frames", "size", "clip_s", "epochs", "batch", "lr", "hidden", "projection", "temperature", "queue", "accumulate", "aspect") and not v > 0: raise InputError(f"parameter {f.name}: {v}, must be above 0")
         if f.name in ("labelled", "weight_decay", "clip_norm", "layers", "flow_size", "workers", "save_every", "strength") and not v >= 0: raise InputError(f"parameter {f.name}: {v}, must not be below 0")
-        if f.name in ("warmup", "momentum", "strength") and not 0 <= v <= 1: raise InputError(f"parameter {f.name}: {v}, must be between 0 and 1")
+        if f.name in ("warmup", "momentum", "strength", "crop", "apart") and not 0 <= v <= 1: raise InputError(f"parameter {f.name}: {v}, must be between 0 and 1")
     if cfg.objective not in OBJECTIVES: raise InputError(f"parameter objective: {cfg.objective!r} is not one of {', '.join(OBJECTIVES)}")
     if cfg.network not in ("slowfast", "slow"): raise InputError(f"parameter network: {cfg.network!r} is not slowfast or slow")
     return cfg
 
-# %% ../nbs/library/08c_pretrain.ipynb #b97d86a7
+# %% ../nbs/library/08c_pretrain.ipynb #df533908
 class Classifier(nn.Module):
     "Backbone and a linear layer; clips and classes to the cross entropy."
     def __init__(self, backbone, classes:int):
@@ -98,19 +103,20 @@ class Pretraining:
 def build(cfg:PretrainConfig, videos:pd.DataFrame # video_id, label, path, and what `VideoInfo` has
          ) -> Pretraining:
     "Model and data of an objective; weights depend on the seed and the objective only."
+    read = Memory() if cfg.memory else read_clips
     infos = {p: VideoInfo(*r) for p, r in zip(videos.path, videos[[f.name for f in fields(VideoInfo)]].itertuples(index=False))}
     seed_all(cfg.seed, "weights", cfg.objective)
     net = SlowFast(SlowFastConfig(cfg.depth, cfg.width, frames=cfg.frames, size=cfg.size)) if cfg.network == "slowfast" else Slow(SlowConfig(cfg.depth, cfg.width, cfg.frames, cfg.size))
     if cfg.objective == "supervised":
         classes = sorted(videos.label.unique())
         if len(classes) < 2 or "" in classes: raise InputError(f"supervised: every video needs a class, and there must be two at least; found {', '.join(map(repr, classes[:5]))}")
-        data = LabelledClips(videos.iloc[:cfg.labelled or None], infos, classes, cfg.frames, cfg.size, cfg.clip_s, cfg.seed)
+        data = LabelledClips(videos.iloc[:cfg.labelled or None], infos, classes, cfg.frames, cfg.size, cfg.clip_s, cfg.seed, read=read)
         return Pretraining(Classifier(net, len(classes)), net, data, float(np.log(len(classes))))
     if cfg.objective == "cvrl":
-        data = TwoViews(infos, cfg.frames, cfg.size, cfg.clip_s, cfg.strength, cfg.seed)
+        data = TwoViews(infos, cfg.frames, cfg.size, cfg.clip_s, cfg.strength, cfg.seed, cfg.apart, cfg.crop, cfg.aspect, cfg.light, read)
         return Pretraining(ContrastiveModel(net, cfg.hidden, cfg.layers, cfg.projection, cfg.temperature), net, data, float(np.log(2 * min(cfg.batch, len(data)) - 1)))
     if cfg.queue > len(infos): raise InputError(f"parameter queue: {cfg.queue}, must be at most the number of videos, {len(infos)}")
-    data = VisualAndMotion(infos, cfg.frames, cfg.size, cfg.clip_s, cfg.strength, cfg.seed, flow_size=cfg.flow_size or None)
+    data = VisualAndMotion(infos, cfg.frames, cfg.size, cfg.clip_s, cfg.strength, cfg.seed, flow_size=cfg.flow_size or None, read=read)
     return Pretraining(MoDist(net, motion_backbone(net.cfg), cfg.hidden, cfg.projection, cfg.queue, cfg.momentum, cfg.temperature), net, data, 3 * float(np.log(1 + cfg.queue)))
 
 # %% ../nbs/library/08c_pretrain.ipynb #8866ff9f

@@ -6,9 +6,10 @@
 __all__ = ['NAMES', 'PAPER', 'PAPER_LVU', 'MORE_LVU', 'COLOURS', 'read_run', 'gather', 'name_of', 'runs_of', 'vidsitu_table',
            'lvu_table', 'lvu_ranks', 'rank_rows', 'wide_table', 'caption', 'write_tables', 'markdown_table',
            'probe_table', 'published_table', 'show_bars', 'show_lvu', 'gather_sweep', 'show_sweep', 'show_two_levels',
-           'html_table', 'figure', 'write_page', 'losses', 'statistics_table', 'costs']
+           'html_table', 'figure', 'write_page', 'best_of', 'pick_segments', 'example', 'efficiency', 'show_efficiency',
+           'losses', 'statistics_table', 'costs']
 
-# %% ../nbs/library/12_report.ipynb #bc43f2e6
+# %% ../nbs/library/12_report.ipynb #585f2d0c
 import base64, html
 from pathlib import Path
 
@@ -19,9 +20,9 @@ import seaborn as sns
 from jinja2 import Template
 
 from .audit import PUBLISHED, RELEASE, certainty
-from .core import InputError, atomic, read_json, write_table
+from .core import InputError, atomic, data_root, read_json, write_table
 from .lvu import LVU_CLASSES, LVU_REGRESSION, LVU_TASKS, rank_table
-from .metrics import PAPER_NAMES, paper_table
+from .metrics import EVENTS, PAPER_NAMES, paper_table, short_role
 from .uncertainty import wilson
 
 # %% ../nbs/library/12_report.ipynb #a9775835
@@ -44,7 +45,7 @@ PAPER_LVU = {
     ("Object Transformer ++", "Ours"): ((4, 2.3), (("cvrl", "pretrained"), ("cvrl", "pretrained")))}
 MORE_LVU = {(("cvrl", "pretrained"), None): ("Object Transformer ++", "None")}          # ours, and on no poster
 
-# %% ../nbs/library/12_report.ipynb #e29fa2e3
+# %% ../nbs/library/12_report.ipynb #e5eb910d
 def read_run(folder) -> dict:
     "A finished run: name, params, metrics, provenance."
     folder = Path(folder)
@@ -62,7 +63,17 @@ def gather(folders:list) -> dict: # name -> run, with `backbone` and `contextual
         elif kind and p.get("backbone_run"): r["backbone"] = _maker(p["backbone_run"]) + "-joint"
         if r["metrics"].get("task") == "lvu": r["what"] = _lvu_models(p)
         r["contextualizer"] = {"both": f"{kind}+text", "text": "text"}.get(p.get("inputs"), kind)
+        r["control"], r["pretraining"] = _control(p), _seeds(p)
     return runs
+
+def _control(p): # which control a run is; empty: none
+    above = lambda k: read_run(p[k])["params"] if p.get(k) else {}
+    told = {"shuffled movies": above("contextualizer_run").get("shuffle"), "one event at a time": p.get("alone"), "shuffled labels": p.get("shuffle_labels"), "independent events": above("data_run").get("unrelated") == 1, "nothing degraded": above("data_run").get("degraded") == 0, "fewer labels": p.get("labelled"), "fewer movies": above("contextualizer_run").get("videos")}
+    return ", ".join(k for k, v in told.items() if v)
+
+def _seeds(p): # seeds of all that was trained before: backbone, contextualizer
+    above = [read_run(p[k])["params"] for k in ("features_run", "instances_run", "backbone_run", "contextualizer_run", "objects_run", "scene_run", "instance_run") if p.get(k)]
+    return tuple(sorted({s for q in above for s in ([q["seed"]] if "seed" in q else []) + list(_seeds(q))}))
 
 def _lvu_models(p): # instance model and scene model of a run of stages 50 and 51
     if p.get("scene_run"): return _lvu_models(read_run(p["instance_run"])["params"])[0], _lvu_models(read_run(p["scene_run"])["params"])[1]
@@ -79,34 +90,40 @@ def name_of(word:str) -> str:
         if word.endswith(suffix): return name_of(word.removesuffix(suffix)) + text
     return NAMES[word]
 
-def runs_of(runs:dict, task:str) -> dict: # (backbone, contextualizer) -> run
-    "The runs of one task by what they are."
+def runs_of(runs:dict, task:str, control:str="") -> dict: # (backbone, contextualizer) -> runs, one per pretraining
+    "The runs of one task by what they are, without (or of one of) the controls."
     found = {}
-    for r in (r for r in runs.values() if r["metrics"].get("task") == task):
-        what = r.get("what") or (r["backbone"], r["contextualizer"])
-        if what in found: raise InputError(f"runs {found[what]['name']} and {r['name']} are both {task} with {'instance model' if 'what' in r else 'backbone'} {what[0]}, {'scene model' if 'what' in r else 'contextualizer'} {what[1]}; a table has one row for that")
-        found[what] = r
+    for r in (r for r in runs.values() if r["metrics"].get("task") == task and r["control"] == control):
+        what = r.get("what") or (r["backbone"], r["contextualizer"]); same = found.setdefault(what, [])
+        for o in same:
+            if o["pretraining"] == r["pretraining"]: raise InputError(f"runs {o['name']} and {r['name']} are both {task} with {'instance model' if 'what' in r else 'backbone'} {what[0]}, {'scene model' if 'what' in r else 'contextualizer'} {what[1]}, pretrained with the same seeds; a table has one row for that")
+        same.append(r); same.sort(key=lambda r: r["pretraining"])
     return found
 
-# %% ../nbs/library/12_report.ipynb #9bb9eb86
+# %% ../nbs/library/12_report.ipynb #46790e8c
 def _entry(values, **more): return dict(more, status="run", mean=float(np.mean(values)), sd=float(np.std(values, ddof=1)) if len(values) > 1 else float("nan"), seeds=len(values))
+
+_READERS = dict(all="best reader, sees everything", clear="best reader, degraded events hidden")
+
+def _ceilings(runs): return [r["metrics"]["vidsitu_ceilings"] for r in runs.values() if r["metrics"].get("vidsitu_ceilings")][:1]
 
 def vidsitu_table(runs:dict, task:str) -> pd.DataFrame:
     "One entry per row and metric of a VidSitu table, and the baselines as rows of their own; values times 100."
     mine, out = runs_of(runs, task), []
     for (b, c), paper in (PAPER[task] | {k: {} for k in mine if k not in PAPER[task]}).items():      # rows that the poster does not have stand below
-        r = mine.get((b, c))
+        same = mine.get((b, c))
         for metric in PAPER_NAMES[task]:
             row = dict(backbone=name_of(b), contextualizer=name_of(c), metric=metric, paper=paper.get(metric))
-            if r is None: out.append(dict(row, status="not run")); continue
-            out.append(_entry([paper_table(task, s)[metric] for s in r["metrics"]["scores"]], **row, n=r["metrics"]["n"], of=r["metrics"]["of"]))
+            if same is None: out.append(dict(row, status="not run")); continue
+            out.append(_entry([paper_table(task, s)[metric] for r in same for s in r["metrics"]["scores"]], **row, pretrainings=len(same), n=same[0]["metrics"]["n"], of=same[0]["metrics"]["of"]))
     if mine:
-        first = next(iter(mine.values()))["metrics"]
+        first = next(iter(mine.values()))[0]["metrics"]
         for kind, s in first["baselines"].items():
             out += [dict(backbone=f"({kind})", contextualizer="-", metric=m, status="baseline", mean=v, n=first["n"]) for m, v in paper_table(task, s).items()]
-    return pd.DataFrame(out).reindex(columns=["backbone", "contextualizer", "metric", "status", "mean", "sd", "seeds", "n", "of", "paper"])
+        for best in _ceilings(runs): out += [dict(backbone=f"({_READERS[k]})", contextualizer="-", metric=m, status="ceiling", mean=v) for k, s in best[task].items() for m, v in paper_table(task, s).items()]
+    return pd.DataFrame(out).reindex(columns=["backbone", "contextualizer", "metric", "status", "mean", "sd", "seeds", "pretrainings", "n", "of", "paper"])
 
-# %% ../nbs/library/12_report.ipynb #cdf5bf88
+# %% ../nbs/library/12_report.ipynb #c8737655
 def _lvu_rows(scores, status="run", **row): # one entry per task from scores per seed
     out = []
     for task in LVU_TASKS:
@@ -120,14 +137,15 @@ def _lvu_rows(scores, status="run", **row): # one entry per task from scores per
 def lvu_table(runs:dict) -> pd.DataFrame:
     "One entry per row and LVU task: accuracy in percent with Wilson's 95% interval (of the mean over seeds), or mean squared error. Status `extra`: rows that the poster does not have."
     mine, out = runs_of(runs, "lvu"), []
-    for (instance, scene), (_, what) in PAPER_LVU.items(): out += _lvu_rows(mine[what]["metrics"]["scores"] if what in mine else None, instance=instance, scene=scene)
+    pool = lambda same, key="scores": {t: sum((r["metrics"][key].get(t, []) for r in same), []) for t in LVU_TASKS}
+    for (instance, scene), (_, what) in PAPER_LVU.items(): out += _lvu_rows(pool(mine[what]) if what in mine else None, instance=instance, scene=scene)
     known = {what: k for k, (_, what) in PAPER_LVU.items()}
-    for what, r in mine.items():
+    for what, same in mine.items():
         words = lambda w: "None" if w is None else f"{name_of(w[0])}, {w[1]}"
         instance, scene = known.get(what) or MORE_LVU.get(what) or tuple(map(words, what))
-        if what not in known: out += _lvu_rows(r["metrics"]["scores"], "extra", instance=instance, scene=scene)
-        if "early" in r["metrics"]: out += _lvu_rows(r["metrics"]["early"], "extra", instance=instance + " (early fusion)", scene=scene)
-    for task, ms in next(iter(mine.values()))["metrics"]["scores"].items() if mine else ():
+        if what not in known: out += _lvu_rows(pool(same), "extra", instance=instance, scene=scene)
+        if "early" in same[0]["metrics"]: out += _lvu_rows(pool(same, "early"), "extra", instance=instance + " (early fusion)", scene=scene)
+    for task, ms in next(iter(mine.values()))[0]["metrics"]["scores"].items() if mine else ():
         reg = task in LVU_REGRESSION; times = 1 if reg else 100
         out.append(dict(instance="(mean of training)" if reg else "(majority class)", scene="-", task=task, metric="MSE" if reg else "accuracy", status="baseline", mean=ms[0]["baseline"] * times, n=ms[0]["n"]))
         if not reg: out.append(dict(instance="(chance)", scene="-", task=task, metric="accuracy", status="baseline", mean=100 * ms[0]["chance"], n=ms[0]["n"]))
@@ -152,7 +170,7 @@ def rank_rows(table:pd.DataFrame) -> pd.DataFrame:
            for r in lvu_ranks(table).itertuples() for name, ours, paper in (("Top1 rank", r.top1, r.paper_top1), ("mean rank", r.mean, r.paper_mean))]
     return pd.DataFrame(out)
 
-# %% ../nbs/library/12_report.ipynb #ef9af4bb
+# %% ../nbs/library/12_report.ipynb #537a455e
 def _cell(e, digits=1):
     if e.status == "not run": text = "not run"
     else: text = f"{e['mean']:.{digits}f}" + (f" ± {e.sd:.{digits}f}" if pd.notna(e.get("sd")) else "") + ("†" if pd.notna(e.get("of")) and e.n < e["of"] else "")
@@ -172,6 +190,10 @@ def wide_table(table:pd.DataFrame) -> pd.DataFrame:
             out.loc[at, "mean rank"] = ("not run" if pd.isna(r["mean"]) else f"{r['mean']:.1f}") + f" [{r.paper_mean:.1f}]"
     return out.fillna("-")
 
+def _behind(ran): # how many pretrainings a row rests on
+    n = ran["pretrainings"].fillna(1) if "pretrainings" in ran else pd.Series([1]); low, high = int(n.min()), int(n.max())
+    return "one backbone and one contextualizer" if high == 1 else f"{low if low == high else f'{low} to {high}'} pretrainings of backbone and contextualizer"
+
 def caption(table:pd.DataFrame) -> str:
     "Seeds and number of test items of a table, in words."
     ran = table[table.status.isin(["run", "extra"])]
@@ -179,7 +201,7 @@ def caption(table:pd.DataFrame) -> str:
     span = lambda x: f"{int(x.min())}" if x.min() == x.max() else f"{int(x.min())} to {int(x.max())}"
     partial = f" (†: PARTIAL, of {span(ran.of)}, the others have no features)" if (ran.n < ran.of).any() else ""
     if "instance" in table and (ran.groupby("task").n.nunique() > 1).any(): partial += " (rows rest on different videos, and are ranked all the same; the audit ranks them on those in common)"
-    return f"Mean ± standard deviation over {span(ran.seeds)} seeds of the heads (one backbone and one contextualizer behind each row); {span(ran.n)} {'test videos' if 'instance' in table else 'validation segments'}{partial}; in brackets the paper's value, on the real data."
+    return f"Mean ± standard deviation over {span(ran.seeds)} trainings of the heads ({_behind(ran)} behind each row); {span(ran.n)} {'test videos' if 'instance' in table else 'validation segments'}{partial}; in brackets the paper's value, on the real data."
 
 # %% ../nbs/library/12_report.ipynb #d27e3c3c
 def write_tables(folder, runs:dict) -> dict: # name -> entries
@@ -307,13 +329,14 @@ def show_two_levels(frames:np.ndarray, # uint8 (5, H, W, 3), one per event
     fig.tight_layout(pad=.2)
     return fig
 
-# %% ../nbs/library/12_report.ipynb #8ced7449
+# %% ../nbs/library/12_report.ipynb #dc27a380
 _page = Template("""<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{{ title }}</title><style>
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:1rem;color:#1b1b1b;background:#fff}h1{line-height:1.2}h2{margin-top:2.2rem;border-bottom:1px solid #ccc}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:.85rem;white-space:nowrap}th,td{padding:.3rem .6rem;border-bottom:1px solid #ddd;text-align:left}th{background:#f3f3f3}
-img{max-width:100%;height:auto}.note{color:#555;font-size:.9rem}td.no{color:#888;font-style:italic}.warn{background:#fff6dd;padding:.6rem 1rem;border-left:4px solid #e0a800}</style></head><body>
+.fig{overflow-x:auto}.fig img{display:block;width:100%;min-width:34rem;max-width:60rem;height:auto}.examples{display:flex;flex-wrap:wrap;gap:1rem}.examples figure{margin:0;flex:1 1 16rem;min-width:0}video{width:100%;max-width:18rem;image-rendering:pixelated;background:#000}.ok{color:#00664b;font-weight:600}.ko{color:#a13a00}.note{color:#555;font-size:.9rem}td.no{color:#888;font-style:italic}.warn{background:#fff6dd;padding:.6rem 1rem;border-left:4px solid #e0a800}</style></head><body>
 <h1>{{ title }}</h1>{% for p in summary %}<p{% if loop.first %} class="warn"{% endif %}>{{ p }}</p>{% endfor %}
-{% for s in sections %}<h2>{{ s.title }}</h2>{% if s.text %}<p>{{ s.text }}</p>{% endif %}{% for f in s.figures %}<p><img alt="{{ f.alt }}" src="data:image/png;base64,{{ f.data }}"></p>{% endfor %}
+{% for s in sections %}<h2>{{ s.title }}</h2>{% if s.text %}<p>{{ s.text }}</p>{% endif %}{% for f in s.figures %}<div class="fig"><img alt="{{ f.alt }}" src="data:image/png;base64,{{ f.data }}"></div>{% endfor %}
+{% for e in s.examples %}<h3>{{ e.title }}</h3><div class="examples"><figure><video controls loop muted playsinline preload="metadata" src="data:video/mp4;base64,{{ e.data }}"></video></figure></div><div class="wide">{{ e.table }}</div>{% endfor %}
 {% if s.table %}<div class="wide">{{ s.table }}</div>{% endif %}{% if s.caption %}<p class="note">{{ s.caption }}</p>{% endif %}{% endfor %}</body></html>""")
 
 def html_table(table:pd.DataFrame, links:dict|None=None # first column's text -> address
@@ -329,12 +352,74 @@ def figure(path, alt:str) -> dict:
     return dict(alt=alt, data=base64.b64encode(Path(path).read_bytes()).decode())
 
 def write_page(path, title:str, summary:list, # paragraphs; the first is set apart
-               sections:list # dicts of title, and where wanted text, figures, table (HTML), caption
+               sections:list # dicts of title, and where wanted text, figures, examples, table (HTML), caption
               ) -> None:
     "Write the report page."
     with atomic(path) as p: p.write_text(_page.render(title=html.escape(title), summary=[html.escape(s) for s in summary], sections=sections), encoding="utf-8")
 
-# %% ../nbs/library/12_report.ipynb #68ba66c8
+# %% ../nbs/library/12_report.ipynb #f89572bd
+def best_of(table:pd.DataFrame) -> str:
+    "The best row of a VidSitu table by its first metric, between the majority answer and the best reader."
+    t = table[table.metric == table.metric.iloc[0]]; ran = t[t.status == "run"]
+    if ran.empty: return "No row of this table was run."
+    e = ran.loc[ran["mean"].idxmax()]; of = lambda name: next((f"{v:.1f}" for v in t[t.backbone.str.startswith(f"({name}")]["mean"]), "unknown")
+    return f"The best row reaches {e.metric} {e['mean']:.1f} ({e.backbone}, {e.contextualizer.lower()}); the majority answer {of('majority')}, the best reader {of('best reader, sees everything')}, {of('best reader, degraded')} if degraded events were dark to it."
+
+# %% ../nbs/library/12_report.ipynb #823fae5b
+def pick_segments(verbs:list, truth:list # official verb predictions; verb ids of the five events of each segment
+                 ) -> list: # three positions in `verbs`
+    "Most, median and fewest first answers right; the first of equals."
+    right = [sum(top[0] == v for top, v in zip(p["pred_vbs_ev"], truth[p["ann_idx"]])) for p in verbs]
+    order = sorted(range(len(right)), key=lambda i: -right[i]); return [order[0], order[len(order) // 2], next(i for i in order if right[i] == right[order[-1]])]
+
+def example(video, title:str, annotation:dict, verbs:dict|None=None, roles:dict|None=None, relations:dict|None=None # official predictions of the segment
+           ) -> dict:
+    "A film for the page with its annotation and the models' answers."
+    mark = lambda said, true: f'<span class="{"ok" if said == true else "ko"}">{html.escape(str(said))}</span>'
+    rows = []
+    for e, ev in enumerate(EVENTS):
+        a = annotation[ev]; said = roles["vb_output"].get(ev, {}) if roles else {}
+        cells = [f"{ev} ({2*e}-{2*e + 2} s)", html.escape(a["VerbID"]), mark(verbs["pred_vbs_ev"][e][0], a["VerbID"]) if verbs else "-",
+                 "<br>".join(f"{short_role(k)}: {html.escape(v)}" for k, v in a["Args"].items()), "<br>".join(f"{short_role(k)}: {mark(said.get(short_role(k), '-'), v)}" for k, v in a["Args"].items()) if roles else "-",
+                 "-" if e == 2 else html.escape(a["EvRel"]), "-" if e == 2 or not relations else mark(relations["pred_evrels_ev"][e - (e > 2)][0], a["EvRel"])]
+        rows.append("<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>")
+    head = "".join(f"<th>{h}</th>" for h in ("event", "verb", "said", "roles", "said", "to Ev3", "said"))
+    return dict(title=html.escape(title), data=base64.b64encode(Path(video).read_bytes()).decode(), table=f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>")
+
+# %% ../nbs/library/12_report.ipynb #b6a1f7a5
+def efficiency(runs:dict) -> pd.DataFrame: # task, against, line, value, seed, score; empty when nothing was run with less
+    "Scores (times 100) of the contextualizer from scratch and pretrained on CVRL features, from all runs that share their features with the ones that had less."
+    main, out = {"verbs": "Acc@1", "roles": "CIDEr"}, []
+    less = [r for r in runs.values() if r.get("control") in ("fewer labels", "fewer movies")]
+    for r in (r for r in runs.values() if r["metrics"].get("task") in main and r.get("control") in ("", "fewer labels", "fewer movies") and r["contextualizer"] in ("scratch", "pretrained")):
+        task, p = r["metrics"]["task"], r["params"]; seeds = {x["pretraining"][:1] for x in less}
+        if r["pretraining"][:1] not in seeds or all(p["features_run"] != x["params"]["features_run"] for x in less): continue
+        labels = p.get("labelled") or len(read_json(data_root(p["data_run"])/"vidsitu/vidsitu_annotations/split_files/vseg_split_train_lb.json"))
+        movies = read_run(p["contextualizer_run"])["metrics"]["videos"] if p.get("contextualizer_run") else None
+        for s in r["metrics"]["scores"]:
+            row = dict(task=task, metric=main[task], line=NAMES[r["contextualizer"]], seed=s["seed"], score=paper_table(task, s)[main[task]])
+            if r["control"] != "fewer movies": out.append(row | dict(against="labelled segments", value=labels))
+            if r["control"] != "fewer labels": out.append(row | dict(against="unlabelled movies", value=movies))
+    table = pd.DataFrame(out, columns=["task", "metric", "against", "line", "value", "seed", "score"])
+    several = table.groupby(["task", "against"]).value.transform(lambda v: v.dropna().nunique() > 1) if len(table) else []
+    return table[several].reset_index(drop=True) if len(table) else table
+
+def show_efficiency(table:pd.DataFrame):
+    "One panel per task and axis; mean ± deviation over seeds, lines labelled where they end."
+    panels = list(dict.fromkeys(zip(table.task, table.metric, table.against)))
+    fig, axes = plt.subplots(-(-len(panels) // 2), min(2, len(panels)), figsize=(3.6 * min(2, len(panels)) + .6, 2.9 * -(-len(panels) // 2)), squeeze=False)
+    for ax in axes.ravel()[len(panels):]: ax.axis("off")
+    for ax, (task, metric, against) in zip(axes.ravel(), panels):
+        part = table[(table.task == task) & (table.against == against)]
+        for line, t in part.groupby("line", sort=False):
+            g, colour = t.groupby("value").score, COLOURS[0] if line == NAMES["pretrained"] else COLOURS[1]
+            if t.value.isna().all(): ax.axhline(t.score.mean(), color=colour, ls="--"); ax.annotate(line, (1, t.score.mean()), xycoords=("axes fraction", "data"), xytext=(-2, -9), textcoords="offset points", ha="right", fontsize=8, color=colour); continue
+            ax.errorbar(g.mean().index, g.mean(), g.std().fillna(0), color=colour, marker="o", capsize=3); ax.annotate(line, (g.mean().index[-1], g.mean().iloc[-1]), xytext=(-2, 7), textcoords="offset points", ha="right", fontsize=8, color=colour)
+        ax.set_xscale("log"); ticks = sorted(part.value.dropna().unique()); ax.set_xticks(ticks, [f"{v:.0f}" for v in ticks]); ax.minorticks_off(); ax.set_xlabel(against, fontsize=8); ax.set_ylabel(f"{task}, {metric}", fontsize=8); ax.margins(y=.18); sns.despine(ax=ax)
+    fig.tight_layout()
+    return fig
+
+# %% ../nbs/library/12_report.ipynb #808e5154
 def losses(runs:dict) -> pd.DataFrame:
     "First and last loss (means over a fifth of the steps) of every pretraining run, and what guessing would give."
     rows = [dict(run=r["name"], steps=m["steps"], first=round(m["first_loss"], 3), last=round(m["last_loss"], 3), guessing=round(m["guessing"], 3) if "guessing" in m else "-", fell="yes" if m["last_loss"] < m["first_loss"] else "NO")
@@ -346,5 +431,6 @@ def statistics_table(statistics:dict) -> pd.DataFrame: # as stage 06 has stored 
     return pd.DataFrame([{"": k, **{split: "-" if s[k] is None or s[k] != s[k] else f"{s[k]:,}" if isinstance(s[k], int) else f"{s[k]:.2f}" for split, s in statistics.items()}} for k in next(iter(statistics.values()))])
 
 def costs(runs:dict) -> pd.DataFrame:
-    "Seconds and peak memory of every run."
-    return pd.DataFrame([dict(run=r["name"], seconds=r["provenance"]["seconds"], peak_memory_mb=r["provenance"]["peak_memory_mb"]) for r in runs.values()])
+    "Seconds (of them `start_up`: papermill and the libraries, before the stage's own work) and peak memory of every run."
+    start = lambda p: p.get("start_up") or 0.
+    return pd.DataFrame([dict(run=r["name"], seconds=round(p["seconds"] + start(p), 1), start_up=start(p), peak_memory_mb=p["peak_memory_mb"]) for r in runs.values() for p in [r["provenance"]]])

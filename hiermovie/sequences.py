@@ -39,15 +39,16 @@ class Sequences(torch.utils.data.Dataset):
         "Items to (features, pad mask) of the first windows, then of the second."
         return sum((pad_sequences(w) for w in zip(*items)), ())
 
-# %% ../nbs/library/07a_sequences.ipynb #5affdbe1
+# %% ../nbs/library/07a_sequences.ipynb #13d09879
 class Mixed(torch.utils.data.Dataset):
-    "Items of several data sets, by weight; as many an epoch as all have together. What is drawn depends on (seed, epoch, index)."
+    "Items of several data sets, by weight; `turns` times as many an epoch as all have together. What is drawn depends on (seed, epoch, index)."
     def __init__(self, parts:dict, # name -> Sequences
                  weights:dict, # name -> weight
-                 seed:int=0):
+                 seed:int=0, turns:int=1):
+        if not isinstance(turns, int) or turns < 1: raise InputError(f"turns {turns!r}: must be a whole number, at least 1")
         if not isinstance(weights, dict) or set(weights) != set(parts) or not all(isinstance(w, (int, float)) and 0 < w < np.inf for w in weights.values()): raise InputError(f"weights {weights}: expected one above 0 for each of {', '.join(parts)}")
-        self.parts, self.p, self.seed, self.epoch = list(parts.values()), np.array([weights[n] for n in parts]) / sum(weights.values()), seed, 0
-    def __len__(self): return sum(map(len, self.parts))
+        self.parts, self.p, self.seed, self.turns, self.epoch = list(parts.values()), np.array([weights[n] for n in parts]) / sum(weights.values()), seed, turns, 0
+    def __len__(self): return self.turns * sum(map(len, self.parts))
     @property
     def epoch(self): return self._epoch
     @epoch.setter

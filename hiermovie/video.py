@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MEAN', 'STD', 'SUFFIXES', 'video_address', 'open_video', 'VideoInfo', 'length_of', 'probe', 'read_clips',
-           'read_frames', 'clip_times', 'looped', 'to_clip', 'show_frames', 'list_videos', 'find_videos',
+           'read_frames', 'Memory', 'clip_times', 'looped', 'to_clip', 'show_frames', 'list_videos', 'find_videos',
            'usable_videos', 'read_kinetics', 'read_clip_list', 'seeded', 'LabelledClips']
 
 # %% ../nbs/library/02_video.ipynb #edf67ada
@@ -141,6 +141,29 @@ def read_frames(path:str|Path, times, # seconds from the start
     "The frames of one clip; see `read_clips`."
     return read_clips(path, [times], size, threads)[0]
 
+# %% ../nbs/library/02_video.ipynb #8a8ddce7
+class Memory:
+    "Called as `read_clips` is, with the same result; a file is decoded whole the first time and kept (uint8, as large as it is)."
+    def __init__(self): self.files = {}
+
+    def whole(self, path) -> tuple: # (seconds at which frames appear, uint8 (frames, H, W, 3), length in seconds)
+        "A decoded file."
+        if path not in self.files:
+            convert = VideoReformatter()
+            with open_video(path) as box:
+                s = box.streams.video[0]; zero = float((s.start_time or 0) * s.time_base)
+                found = [(f.time - zero, np.rot90(convert.reformat(f, f.width, f.height, "rgb24", interpolation="AREA").to_ndarray(), round(f.rotation / 90))) for f in box.decode(video=0)]
+                if not found: raise InputError(f"{path}: no frame could be decoded")
+                self.files[path] = np.array([t for t, _ in found]), np.stack([x for _, x in found]), length_of(box)
+        return self.files[path]
+
+    def __call__(self, path, clips, size:int|None=None) -> list:
+        times, frames, end = self.whole(path); clips = [np.maximum(0., c) for c in clips]
+        late = [c.min() for c in clips if c.min() >= end]
+        if late: raise InputError(f"{path}: asked for {late[0]:.2f} s, but the video ends at {end:.2f} s")
+        if size and frames.shape[1:3] != (size, size): return read_clips(path, clips, size)
+        return [frames[np.maximum(0, np.searchsorted(times, c + 1e-6, "right") - 1)] for c in clips]
+
 # %% ../nbs/library/02_video.ipynb #e452f33f
 MEAN, STD = .45, .225
 
@@ -237,19 +260,19 @@ def read_clip_list(path:str|Path, # the list
     if missing: raise InputError(f"{path}: {len(missing)} of {len(table)} files are not there: {', '.join(map(str, missing[:5]))}" + (" ..." if len(missing) > 5 else ""))
     return table
 
-# %% ../nbs/library/02_video.ipynb #761edba0
+# %% ../nbs/library/02_video.ipynb #8aa47154
 def seeded(transform, x, *keys):
     "Apply a torchvision transform whose random draws come from `keys`, leaving the global generator as it was."
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(*keys))
+        torch.default_generator.manual_seed(derive_seed(*keys))
         return transform(x)
 
 class LabelledClips(torch.utils.data.Dataset):
     "Items (clip float32 (3, T, S, S), class index) from a table of video_id, label, path."
     def __init__(self, table, infos:dict, # path -> VideoInfo
-                 classes:list, T:int=8, size:int=64, clip_s:float=2., seed:int=0, train:bool=True):
+                 classes:list, T:int=8, size:int=64, clip_s:float=2., seed:int=0, train:bool=True, read=read_clips): # read: or a `Memory`
         self.rows = [(p, classes.index(l)) for p, l in zip(table.path, table.label) if p in infos]
-        self.infos, self.T, self.size, self.clip_s, self.seed, self.train, self.epoch = infos, T, size, clip_s, seed, train, 0
+        self.infos, self.T, self.size, self.clip_s, self.seed, self.train, self.read, self.epoch = infos, T, size, clip_s, seed, train, read, 0
         from torchvision.transforms import v2            # here, since its import takes seconds and most stages do not augment
         self.augment = v2.Compose([v2.RandomResizedCrop(size, (.5, 1.), antialias=True), v2.RandomHorizontalFlip()])
     def __len__(self): return len(self.rows)
@@ -257,5 +280,5 @@ class LabelledClips(torch.utils.data.Dataset):
     def __getitem__(self, i):
         path, label = self.rows[i]; keys = (self.seed, "labelled", self.epoch, i); length = self.infos[path].duration
         start = max(0., length - self.clip_s) * (rng(*keys).random() if self.train else .5)
-        x = torch.from_numpy(read_frames(path, looped(start, self.clip_s, self.T, length), None if self.train else self.size)).permute(0, 3, 1, 2)
+        x = torch.from_numpy(self.read(path, [looped(start, self.clip_s, self.T, length)], None if self.train else self.size)[0]).permute(0, 3, 1, 2)
         return to_clip(seeded(self.augment, x, *keys) if self.train else x), label

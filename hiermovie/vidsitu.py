@@ -108,40 +108,41 @@ def with_features(segments:Segments, store, allow_missing:bool=False) -> tuple: 
     features, _ = read_store(store, kept.ids)
     return kept, torch.from_numpy(np.stack([features[s] for s in kept.ids]))
 
-# %% ../nbs/library/10_vidsitu.ipynb #f4960e2b
+# %% ../nbs/library/10_vidsitu.ipynb #bebd0eaa
 class Trunk(nn.Module):
     "Features (B, E, D) to the input of a head (B, E, H)."
     def __init__(self, features, # (N, .., D) training features, for standardizing
                  contextualizer:Contextualizer|None=None, both:bool=True, # both: contextualized beside raw features
-                 dropout:float=0., rate:float=1.): # of the contextualizer's learning rate; 0: frozen
+                 dropout:float=0., rate:float=1., # of the contextualizer's learning rate; 0: frozen
+                 alone:bool=False): # control: the contextualizer is shown one event at a time
         super().__init__()
         if not rate >= 0: raise InputError(f"contextualizer_rate {rate}: must not be below 0")
         flat = features.flatten(0, -2)
         self.register_buffer("mean", flat.mean(0)); self.register_buffer("std", spread(flat))
-        self.contextualizer, self.both, self.drop = contextualizer, both, nn.Dropout(dropout)
+        self.contextualizer, self.both, self.alone, self.drop = contextualizer, both, alone, nn.Dropout(dropout)
         D = features.shape[-1]
         self.dim, self.rate = D if contextualizer is None else contextualizer.cfg.width + D * both, rate
         if contextualizer is not None and rate == 0: contextualizer.requires_grad_(False)
     def forward(self, features, pad_mask=None):
         x = (features - self.mean) / self.std
         if self.contextualizer is None: return self.drop(x)
-        c = self.contextualizer(features, pad_mask)
+        c = self.contextualizer(features.flatten(0, 1)[:, None]).view(*features.shape[:2], -1) if self.alone else self.contextualizer(features, pad_mask)
         return self.drop(torch.cat([x, c], -1) if self.both else c)
 
-# %% ../nbs/library/10_vidsitu.ipynb #e8c52170
+# %% ../nbs/library/10_vidsitu.ipynb #ad09c37a
 def build_trunk(features, kind:str, # none, scratch or pretrained
                 checkpoint=None, # of the pretrained contextualizer
                 arch:dict|None=None, # ContextualizerConfig of a fresh one, without dim
                 both:bool=True, dropout:float=0., rate:float=1.,
-                backbone:str|None=None # maker of the features, to be compared with the checkpoint's
-               ) -> Trunk:
+                backbone:str|None=None, # maker of the features, to be compared with the checkpoint's
+                alone:bool=False) -> Trunk:
     "The trunk of a head, by the word that the profiles use."
     D = features.shape[-1]
     if kind == "none": return Trunk(features, dropout=dropout)
     if kind == "scratch": c = Contextualizer(ContextualizerConfig(D, **(arch or {}))).standardize(features.flatten(0, -2))
     elif kind == "pretrained": c = load_contextualizer(checkpoint, D, backbone)
     else: raise InputError(f"contextualizer {kind!r}: must be none, scratch or pretrained")
-    return Trunk(features, c, both, dropout, rate)
+    return Trunk(features, c, both, dropout, rate, alone)
 
 # %% ../nbs/library/10_vidsitu.ipynb #07635c58
 def verb_vocabulary(segments:Segments) -> list: # verb ids, most frequent first
