@@ -127,7 +127,7 @@ def _paper(task, claim, metric): # the poster's difference, if it has both rows
     a, b = (PAPER[task].get(w, {}).get(metric) for w in (claim.better, claim.than))
     return None if a is None or b is None else round(a - b, 1)
 
-# %% ../nbs/library/12a_claims.ipynb #9b40b63a
+# %% ../nbs/library/12a_claims.ipynb #3ea75b60
 def claims_table(table:pd.DataFrame) -> pd.DataFrame:
     "For reading: one line per claim and task, with the first metric in full and the verdicts of the others in short."
     out = []
@@ -143,13 +143,13 @@ def show_claims(table:pd.DataFrame, control:bool=False):
     import matplotlib.pyplot as plt
     import textwrap
     t = table[(table.control == control) & table.difference.notna()].drop_duplicates(["claim", "task"]) if "difference" in table else table[:0]
-    fig, ax = plt.subplots(figsize=(7.2, .8 + .44 * max(1, len(t))))
+    fig, ax = plt.subplots(figsize=(7.6, .8 + .44 * max(1, len(t))))
     good = {"holds here": COLOURS[0], "as it must": COLOURS[0], "does not hold here": COLOURS[1], "NOT as it must": COLOURS[3]}
     for k, r in enumerate(t.itertuples()):
         ax.errorbar(r.difference, -k, xerr=[[max(0, r.difference - r.low)], [max(0, r.high - r.difference)]], fmt="o", color=good.get(r.verdict, "grey"), capsize=3)
-        ax.annotate(f"{r.difference:+.1f}  {r.verdict}", (max(r.high, r.difference), -k), xytext=(6, 0), textcoords="offset points", va="center", fontsize=7.5)
+        ax.annotate(f"{r.difference:+.1f}  {r.verdict}", (1, -k), xycoords=("axes fraction", "data"), xytext=(6, 0), textcoords="offset points", va="center", fontsize=7.5, color=good.get(r.verdict, "grey"))
     ax.axvline(0, color="black", lw=.8); ax.set_yticks([-k for k in range(len(t))], ["\n".join(textwrap.wrap(f"{r.claim} ({r.task}, {r.metric})", 52)) for r in t.itertuples()], fontsize=7)
-    ax.set_ylim(-len(t) + .4, .6); ax.margins(x=.3); ax.set_xlabel("difference, points (95% interval over test movies, heads, pretrainings)", fontsize=8); ax.spines[["top", "right"]].set_visible(False); fig.tight_layout()
+    ax.set_ylim(-len(t) + .4, .6); ax.margins(x=.06); ax.set_xlabel("difference, points (95% interval over test movies, heads, pretrainings)", fontsize=8); ax.spines[["top", "right"]].set_visible(False); fig.tight_layout()
     return fig
 
 def sentences(table:pd.DataFrame) -> list: # of str

@@ -45,7 +45,7 @@ PAPER_LVU = {
     ("Object Transformer ++", "Ours"): ((4, 2.3), (("cvrl", "pretrained"), ("cvrl", "pretrained")))}
 MORE_LVU = {(("cvrl", "pretrained"), None): ("Object Transformer ++", "None")}          # ours, and on no poster
 
-# %% ../nbs/library/12_report.ipynb #e5eb910d
+# %% ../nbs/library/12_report.ipynb #3fb5e204
 def read_run(folder) -> dict:
     "A finished run: name, params, metrics, provenance."
     folder = Path(folder)
@@ -66,15 +66,7 @@ def gather(folders:list) -> dict: # name -> run, with `backbone` and `contextual
         r["control"], r["pretraining"] = _control(p), _seeds(p)
     return runs
 
-def _control(p): # which control a run is; empty: none
-    above = lambda k: read_run(p[k])["params"] if p.get(k) else {}
-    told = {"shuffled movies": above("contextualizer_run").get("shuffle"), "one event at a time": p.get("alone"), "shuffled labels": p.get("shuffle_labels"), "independent events": above("data_run").get("unrelated") == 1, "nothing degraded": above("data_run").get("degraded") == 0, "fewer labels": p.get("labelled"), "fewer movies": above("contextualizer_run").get("videos")}
-    return ", ".join(k for k, v in told.items() if v)
-
-def _seeds(p): # seeds of all that was trained before: backbone, contextualizer
-    above = [read_run(p[k])["params"] for k in ("features_run", "instances_run", "backbone_run", "contextualizer_run", "objects_run", "scene_run", "instance_run") if p.get(k)]
-    return tuple(sorted({s for q in above for s in ([q["seed"]] if "seed" in q else []) + list(_seeds(q))}))
-
+# %% ../nbs/library/12_report.ipynb #35a3861f
 def _lvu_models(p): # instance model and scene model of a run of stages 50 and 51
     if p.get("scene_run"): return _lvu_models(read_run(p["instance_run"])["params"])[0], _lvu_models(read_run(p["scene_run"])["params"])[1]
     maker = lambda run: _maker(b) if (b := read_run(p[run])["params"].get("backbone_run")) else "release"
@@ -84,6 +76,16 @@ def _maker(folder): # objective of a backbone; `-verbs` when it was tuned on the
     p = read_run(folder)["params"]
     return p["objective"] if "objective" in p else _maker(p["backbone_run"]) + "-verbs"
 
+def _control(p): # which control a run is; empty: none
+    above = lambda k: read_run(p[k])["params"] if p.get(k) else {}
+    told = {"shuffled movies": above("contextualizer_run").get("shuffle"), "one event at a time": p.get("alone"), "shuffled labels": p.get("shuffle_labels"), "independent events": above("data_run").get("unrelated") == 1, "nothing degraded": above("data_run").get("degraded") == 0, "fewer labels": p.get("labelled"), "fewer movies": above("contextualizer_run").get("videos")}
+    return ", ".join(k for k, v in told.items() if v)
+
+def _seeds(p): # seeds of all that was trained before: backbone, contextualizer
+    above = [read_run(p[k])["params"] for k in ("features_run", "instances_run", "backbone_run", "contextualizer_run", "objects_run", "scene_run", "instance_run") if p.get(k)]
+    return tuple(sorted({s for q in above for s in ([q["seed"]] if "seed" in q else []) + list(_seeds(q))}))
+
+# %% ../nbs/library/12_report.ipynb #10f3afd1
 def name_of(word:str) -> str:
     "How a row is called in tables."
     for suffix, text in _SUFFIXES.items():
@@ -329,10 +331,10 @@ def show_two_levels(frames:np.ndarray, # uint8 (5, H, W, 3), one per event
     fig.tight_layout(pad=.2)
     return fig
 
-# %% ../nbs/library/12_report.ipynb #dc27a380
+# %% ../nbs/library/12_report.ipynb #51847ce0
 _page = Template("""<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{{ title }}</title><style>
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:1rem;color:#1b1b1b;background:#fff}h1{line-height:1.2}h2{margin-top:2.2rem;border-bottom:1px solid #ccc}
-.wide{overflow-x:auto}table{border-collapse:collapse;font-size:.85rem;white-space:nowrap}th,td{padding:.3rem .6rem;border-bottom:1px solid #ddd;text-align:left}th{background:#f3f3f3}
+.wide{overflow-x:auto}table{border-collapse:collapse;font-size:.85rem;white-space:nowrap}th,td{padding:.3rem .6rem;border-bottom:1px solid #ddd;text-align:left}th{background:#f3f3f3}td:first-child{white-space:normal;min-width:11rem}
 .fig{overflow-x:auto}.fig img{display:block;width:100%;min-width:34rem;max-width:60rem;height:auto}.examples{display:flex;flex-wrap:wrap;gap:1rem}.examples figure{margin:0;flex:1 1 16rem;min-width:0}video{width:100%;max-width:18rem;image-rendering:pixelated;background:#000}.ok{color:#00664b;font-weight:600}.ko{color:#a13a00}.note{color:#555;font-size:.9rem}td.no{color:#888;font-style:italic}.warn{background:#fff6dd;padding:.6rem 1rem;border-left:4px solid #e0a800}</style></head><body>
 <h1>{{ title }}</h1>{% for p in summary %}<p{% if loop.first %} class="warn"{% endif %}>{{ p }}</p>{% endfor %}
 {% for s in sections %}<h2>{{ s.title }}</h2>{% if s.text %}<p>{{ s.text }}</p>{% endif %}{% for f in s.figures %}<div class="fig"><img alt="{{ f.alt }}" src="data:image/png;base64,{{ f.data }}"></div>{% endfor %}

@@ -198,6 +198,38 @@ def test_the_page_is_self_contained(chain):
     assert "src=\"http" not in page and "<script" not in page and "<link" not in page
 
 
+def test_claims_are_computed_and_tiny_claims_nothing(chain):
+    """Two seeds are too few for a verdict; the differences are those of the tables."""
+    claims = pd.read_csv(chain/"report/claims.csv", keep_default_na=False)
+    assert set(claims.verdict) == {"cannot be tested here"} and len(claims[claims.control == "True" if claims.control.dtype == object else claims.control]) == 4
+    t = pd.read_csv(chain/"report/table_verbs.csv").query("metric == 'Acc@1' and status == 'run'").set_index(["backbone", "contextualizer"])["mean"]
+    mine = claims[(claims.metric == "Acc@1") & claims.claim.str.contains("from scratch") & (claims.difference != "")].iloc[0]
+    assert abs(float(mine.difference) - (t["Contrastive (CVRL)", "Mask prediction"] - t["Contrastive (CVRL)", "From scratch"])) < 1e-9
+    assert float(mine.low) <= float(mine.difference) <= float(mine.high)
+    best = pd.read_csv(chain/"report/table_verbs.csv").query("status == 'ceiling' and metric == 'Acc@1'")["mean"].tolist()
+    assert best[0] > best[1] > t.max()
+
+
+def test_three_segments_play_in_the_page(chain):
+    page = (chain/"report/index.html").read_text()
+    assert page.count('src="data:video/mp4;base64,') == 3 and 'class="ok"' in page and 'class="ko"' in page
+    films = [base64.b64encode(p.read_bytes()).decode() for p in (chain/"data/vidsitu/videos").glob("*.mp4")]
+    assert sum(f in page for f in films) in (2, 3)          # the median segment may be the first or the last one too
+
+
+def test_a_run_is_compared_with_its_reference(chain, tmp_path):
+    """Kept as the reference, compared with itself, then with one number moved by more than luck moves it, and with other data."""
+    code, out, err = run("hiermovie", "check", "--out", chain, "--reference", tmp_path/"ref", "--keep")
+    assert code == 0 and "files" in out, err
+    assert not (tmp_path/"ref/index.html").read_text().count("../notebooks/") and sum(p.stat().st_size for p in (tmp_path/"ref").iterdir()) < 8e6
+    code, out, err = run("hiermovie", "check", "--out", chain, "--reference", tmp_path/"ref")
+    assert code == 0 and out.strip().endswith("nothing moved beyond its tolerance") and " within" not in out and "MOVED" not in out, out + err
+    table = pd.read_csv(tmp_path/"ref/table_verbs.csv"); table.loc[0, "mean"] += 40; table.to_csv(tmp_path/"ref/table_verbs.csv", index=False)
+    told = load(tmp_path/"ref/provenance.json"); (tmp_path/"ref/provenance.json").write_text(json.dumps(told | dict(data="other")))
+    code, out, err = run("hiermovie", "check", "--out", chain, "--reference", tmp_path/"ref")
+    assert code == 1 and out.count("MOVED: verbs, Supervised / None, Acc@1") == 1 and "OTHER ANNOTATIONS" in out, out + err
+
+
 def test_nothing_is_done_twice_and_a_changed_parameter_runs_only_what_it_touches(chain, tmp_path):
     before = {n: (chain/n/"metrics.json").stat().st_mtime_ns for n in RUNS}
     profile = yaml.safe_load(PROFILE.read_text())
