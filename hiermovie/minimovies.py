@@ -6,10 +6,10 @@
 __all__ = ['COLOURS', 'SHAPES', 'SCENES', 'VERBS', 'CLASSES', 'MOTION', 'THINGS', 'YEARS', 'SPEAKING', 'MANNERS', 'RELATIONS',
            'GRAMMAR', 'GENRES', 'RELATIONSHIPS', 'WRITERS', 'KIND', 'FAST', 'VERBS_OF', 'World', 'two_characters',
            'Pose', 'motion', 'outline', 'draw_character', 'draw_scene', 'Shot', 'behave', 'render', 'boxes',
-           'show_verbs', 'next_events', 'transition_matrix', 'show_grammar', 'Movie', 'Event', 'make_movie', 'tell',
-           'relation', 'youtube_id', 'annotate', 'verb_votes', 'write_video', 'boxes_path', 'write_boxes',
-           'render_videos', 'shots_of', 'plain', 'write_kinetics', 'write_movieclips', 'write_vidsitu', 'shares',
-           'audience', 'lvu_rows', 'write_lvu', 'annotation_fingerprint', 'write_minimovies', 'show_segment']
+           'show_verbs', 'next_events', 'transition_matrix', 'show_grammar', 'show_grammar_graph', 'Movie', 'Event',
+           'make_movie', 'tell', 'relation', 'youtube_id', 'annotate', 'verb_votes', 'write_video', 'boxes_path',
+           'write_boxes', 'render_videos', 'shots_of', 'plain', 'write_kinetics', 'write_movieclips', 'write_vidsitu',
+           'shares', 'audience', 'lvu_rows', 'write_lvu', 'annotation_fingerprint', 'write_minimovies', 'show_segment']
 
 # %% ../nbs/library/01_minimovies.ipynb #5e89f66d
 import itertools, os
@@ -387,6 +387,21 @@ def show_grammar(genres=("comedy", "thriller")):
         ax.set_xticks(range(len(names)), names, rotation=90, fontsize=7); ax.set_yticks(range(len(names)), names, fontsize=7)
         ax.set_xlabel("next event")
     axes[0][0].set_ylabel("event"); fig.tight_layout()
+    return fig
+
+# %% ../nbs/library/01_minimovies.ipynb #78ab1ba5
+def show_grammar_graph(genre:str="comedy"):
+    "The likeliest next event of every verb as arrows; colours: the relation."
+    import matplotlib.pyplot as plt
+    names = list(VERBS); turn = 2 * np.pi * np.arange(len(names)) / len(names); at = dict(zip(names, np.c_[np.cos(turn), np.sin(turn)]))
+    colours = {"Causes": "#d55e00", "Reaction To": "#0072b2", "Enables": "#009e73"}
+    fig, ax = plt.subplots(figsize=(5, 4.6)); ax.set_xlim(-1.45, 1.45); ax.set_ylim(-1.3, 1.3); ax.axis("off")
+    for v in names:
+        _, (n, relation, _) = max(next_events(v, genre), key=lambda e: e[0])
+        if n != v: ax.annotate("", .97 * at[n], .97 * at[v], arrowprops=dict(arrowstyle="->", color=colours[relation], connectionstyle="arc3,rad=.12", lw=1.2))
+        ax.text(*(1.05 * at[v]), v.split(".")[0], fontsize=8, ha="left" if at[v][0] > .1 else "right" if at[v][0] < -.1 else "center", va="center" if abs(at[v][1]) < .95 else "bottom" if at[v][1] > 0 else "top")
+    for k, (relation, colour) in enumerate(colours.items()): ax.text(-1.42, 1.25 - .1 * k, relation, color=colour, fontsize=8, va="top")
+    ax.set_title(genre, fontsize=10); fig.tight_layout()
     return fig
 
 # %% ../nbs/library/01_minimovies.ipynb #f9cfc7ce
