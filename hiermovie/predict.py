@@ -100,7 +100,7 @@ def run_check(args) -> int:
     print(*lines, "nothing moved beyond its tolerance" if fine else "SOMETHING MOVED", sep="\n")
     return 0 if fine else 1
 
-# %% ../nbs/library/13_predict.ipynb #b7b0af10
+# %% ../nbs/library/13_predict.ipynb #f0029def
 def failures(out:Path, since:float # time.time() of the start
             ) -> list: # one line per failed run
     "Why runs failed: the error that the executed notebook has stored, else the last line of the log."
@@ -127,6 +127,7 @@ def run_reproduce(args) -> int:
     tools = Path(sys.executable).parent
     env = dict(os.environ, PATH=f"{tools}{os.pathsep}{os.environ['PATH']}", OMP_NUM_THREADS="1")
     shared = [str(tools/"snakemake"), "-s", "runs/Snakefile", "--cores", str(args.cores or os.cpu_count()), "--config", f"profile={profile}", f"out={out}"]
+    if any(t.startswith("sweep-") for t in args.targets): shared.append("sweeps=1")       # hundreds of rules more, which take time to be read
     if args.data: shared.append(f"data={need_folder(args.data, 'data folder').resolve()}")
     began = time.time()
     print(f"running {profile}; logs and executed notebooks: {out/'notebooks'}", flush=True)
