@@ -388,14 +388,14 @@ def example(video, title:str, annotation:dict, verbs:dict|None=None, roles:dict|
     head = "".join(f"<th>{h}</th>" for h in ("event", "verb", "said", "roles", "said", "to Ev3", "said"))
     return dict(title=html.escape(title), data=base64.b64encode(Path(video).read_bytes()).decode(), table=f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>")
 
-# %% ../nbs/library/12_report.ipynb #b6a1f7a5
+# %% ../nbs/library/12_report.ipynb #0ac486d2
 def efficiency(runs:dict) -> pd.DataFrame: # task, against, line, value, seed, score; empty when nothing was run with less
     "Scores (times 100) of the contextualizer from scratch and pretrained on CVRL features, from all runs that share their features with the ones that had less."
     main, out = {"verbs": "Acc@1", "roles": "CIDEr"}, []
-    less = [r for r in runs.values() if r.get("control") in ("fewer labels", "fewer movies")]
+    less = [r for r in runs.values() if r["metrics"].get("task") in main and r.get("control") in ("fewer labels", "fewer movies") and r["params"].get("features_run")]
     for r in (r for r in runs.values() if r["metrics"].get("task") in main and r.get("control") in ("", "fewer labels", "fewer movies") and r["contextualizer"] in ("scratch", "pretrained")):
         task, p = r["metrics"]["task"], r["params"]; seeds = {x["pretraining"][:1] for x in less}
-        if r["pretraining"][:1] not in seeds or all(p["features_run"] != x["params"]["features_run"] for x in less): continue
+        if r["pretraining"][:1] not in seeds or all(p.get("features_run") != x["params"]["features_run"] for x in less): continue
         labels = p.get("labelled") or len(read_json(data_root(p["data_run"])/"vidsitu/vidsitu_annotations/split_files/vseg_split_train_lb.json"))
         movies = read_run(p["contextualizer_run"])["metrics"]["videos"] if p.get("contextualizer_run") else None
         for s in r["metrics"]["scores"]:
