@@ -388,7 +388,7 @@ def example(video, title:str, annotation:dict, verbs:dict|None=None, roles:dict|
     head = "".join(f"<th>{h}</th>" for h in ("event", "verb", "said", "roles", "said", "to Ev3", "said"))
     return dict(title=html.escape(title), data=base64.b64encode(Path(video).read_bytes()).decode(), table=f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>")
 
-# %% ../nbs/library/12_report.ipynb #0ac486d2
+# %% ../nbs/library/12_report.ipynb #196963fe
 def efficiency(runs:dict) -> pd.DataFrame: # task, against, line, value, seed, score; empty when nothing was run with less
     "Scores (times 100) of the contextualizer from scratch and pretrained on CVRL features, from all runs that share their features with the ones that had less."
     main, out = {"verbs": "Acc@1", "roles": "CIDEr"}, []
@@ -408,7 +408,7 @@ def efficiency(runs:dict) -> pd.DataFrame: # task, against, line, value, seed, s
 
 def show_efficiency(table:pd.DataFrame):
     "One panel per task and axis; mean ± deviation over seeds, lines labelled where they end."
-    panels = list(dict.fromkeys(zip(table.task, table.metric, table.against)))
+    panels = sorted(dict.fromkeys(zip(table.task, table.metric, table.against)), reverse=True)
     fig, axes = plt.subplots(-(-len(panels) // 2), min(2, len(panels)), figsize=(3.6 * min(2, len(panels)) + .6, 2.9 * -(-len(panels) // 2)), squeeze=False)
     for ax in axes.ravel()[len(panels):]: ax.axis("off")
     for ax, (task, metric, against) in zip(axes.ravel(), panels):
@@ -416,7 +416,7 @@ def show_efficiency(table:pd.DataFrame):
         for line, t in part.groupby("line", sort=False):
             g, colour = t.groupby("value").score, COLOURS[0] if line == NAMES["pretrained"] else COLOURS[1]
             if t.value.isna().all(): ax.axhline(t.score.mean(), color=colour, ls="--"); ax.annotate(line, (1, t.score.mean()), xycoords=("axes fraction", "data"), xytext=(-2, -9), textcoords="offset points", ha="right", fontsize=8, color=colour); continue
-            ax.errorbar(g.mean().index, g.mean(), g.std().fillna(0), color=colour, marker="o", capsize=3); ax.annotate(line, (g.mean().index[-1], g.mean().iloc[-1]), xytext=(-2, 7), textcoords="offset points", ha="right", fontsize=8, color=colour)
+            ax.errorbar(g.mean().index, g.mean(), g.std().fillna(0), color=colour, marker="o", capsize=3); ax.annotate(line, (g.mean().index[-1], g.mean().iloc[-1]), xytext=(-2, 7 if line == NAMES["pretrained"] else -14), textcoords="offset points", ha="right", fontsize=8, color=colour)
         ax.set_xscale("log"); ticks = sorted(part.value.dropna().unique()); ax.set_xticks(ticks, [f"{v:.0f}" for v in ticks]); ax.minorticks_off(); ax.set_xlabel(against, fontsize=8); ax.set_ylabel(f"{task}, {metric}", fontsize=8); ax.margins(y=.18); sns.despine(ax=ax)
     fig.tight_layout()
     return fig
