@@ -34,7 +34,7 @@ def keep_reference(runs:str|Path, # a finished run of a profile
     write_json(reference/"provenance.json", {k: first[k] for k in ("commit", "device", "machine", "python", "versions")} | dict(data=next((m["data"] for m in made.values() if m.get("data")), None), seconds=round(sum(m["seconds"] + (m.get("start_up") or 0) for m in made.values()), 1), runs=len(made), commits=sorted({m["commit"] for m in made.values()})))
     return sorted(p.name for p in reference.iterdir())
 
-# %% ../nbs/library/12b_check.ipynb #a127886e
+# %% ../nbs/library/12b_check.ipynb #da5860f7
 def _tolerance(e): # of one entry of a table
     if e.status not in ("run", "extra"): return 0.
     floor = .1 if e.metric == "MSE" else 3. if e.metric == "mean rank" else 9. if e.metric == "Top1 rank" else 1.
@@ -46,7 +46,7 @@ def compare_tables(reference:str|Path, new:str|Path) -> pd.DataFrame: # table, r
     for name in TABLES:
         if not (Path(reference)/name).exists(): continue
         keys = lambda t: {tuple(str(r[c]) for c in t.columns if c in ("backbone", "contextualizer", "instance", "scene", "task", "metric")): r for _, r in t.iterrows() if r.status != "not run"}
-        old, now = (keys(read_table(Path(f)/name, ["metric", "status", "mean"], keep_default_na=True)) for f in (reference, new))
+        old, now = (keys(read_table(Path(f)/name, ["metric", "status", "mean"], keep_default_na=False, na_values=[""])) for f in (reference, new))
         for k in [*old, *(k for k in now if k not in old)]:
             a, b = old.get(k), now.get(k); tolerance = _tolerance(a) if a is not None else np.nan
             state = "missing" if b is None else "new" if a is None else "same" if a["mean"] == b["mean"] or pd.isna(a["mean"]) and pd.isna(b["mean"]) else "within" if abs(a["mean"] - b["mean"]) <= tolerance else "MOVED"

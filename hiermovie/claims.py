@@ -87,7 +87,7 @@ def verdict(row:dict, must:str="above") -> tuple: # (verdict, detail)
     if must == "above": return ("holds here", "") if low > 0 else ("does not hold here", "the opposite is seen" if high < 0 else "no difference can be told")
     return ("NOT as it must", "a gain that should not be there") if low > 0 else ("as it must", "")
 
-# %% ../nbs/library/12a_claims.ipynb #ec1712fd
+# %% ../nbs/library/12a_claims.ipynb #339eae9c
 def _rows(runs, task, claim): # runs of both rows that share their pretraining seeds; a control's second row falls back to the plain one
     pick = lambda what, *controls: next((found[what] for c in controls if what in (found := runs_of(runs, task, c))), [])
     a = pick(claim.better, claim.control)
@@ -120,14 +120,14 @@ def judge_claims(runs:dict, # as `gather` gives them
             for m in x:
                 row = compare(x[m], y[m]); said, detail = verdict(row, claim.must)
                 out.append(dict(claim=claim.sentence, control=bool(claim.control), task=task, metric=m, **row, paper=_paper(task, claim, m), verdict=said, detail=detail))
-    return pd.DataFrame(out)
+    return pd.DataFrame(out).reindex(columns=["claim", "control", "task", "metric", "difference", "low", "high", "effect", "pairs", "pretrainings", "paper", "verdict", "detail"])
 
 def _paper(task, claim, metric): # the poster's difference, if it has both rows
     if task not in PAPER or claim.control: return None
     a, b = (PAPER[task].get(w, {}).get(metric) for w in (claim.better, claim.than))
     return None if a is None or b is None else round(a - b, 1)
 
-# %% ../nbs/library/12a_claims.ipynb #3ea75b60
+# %% ../nbs/library/12a_claims.ipynb #2c497ee3
 def claims_table(table:pd.DataFrame) -> pd.DataFrame:
     "For reading: one line per claim and task, with the first metric in full and the verdicts of the others in short."
     out = []
@@ -142,7 +142,7 @@ def show_claims(table:pd.DataFrame, control:bool=False):
     "Differences with their intervals, one line per claim and task (first metric)."
     import matplotlib.pyplot as plt
     import textwrap
-    t = table[(table.control == control) & table.difference.notna()].drop_duplicates(["claim", "task"]) if "difference" in table else table[:0]
+    t = table[(table.control == control) & table.difference.notna()].drop_duplicates(["claim", "task"])
     fig, ax = plt.subplots(figsize=(7.6, .8 + .44 * max(1, len(t))))
     good = {"holds here": COLOURS[0], "as it must": COLOURS[0], "does not hold here": COLOURS[1], "NOT as it must": COLOURS[3]}
     for k, r in enumerate(t.itertuples()):

@@ -224,7 +224,7 @@ def test_a_run_is_compared_with_its_reference(chain, tmp_path):
     assert not (tmp_path/"ref/index.html").read_text().count("../notebooks/") and sum(p.stat().st_size for p in (tmp_path/"ref").iterdir()) < 8e6
     code, out, err = run("hiermovie", "check", "--out", chain, "--reference", tmp_path/"ref")
     assert code == 0 and out.strip().endswith("nothing moved beyond its tolerance") and " within" not in out and "MOVED" not in out, out + err
-    table = pd.read_csv(tmp_path/"ref/table_verbs.csv"); table.loc[0, "mean"] += 40; table.to_csv(tmp_path/"ref/table_verbs.csv", index=False)
+    table = pd.read_csv(tmp_path/"ref/table_verbs.csv", keep_default_na=False, na_values=[""]); table.loc[0, "mean"] += 40; table.to_csv(tmp_path/"ref/table_verbs.csv", index=False)
     told = load(tmp_path/"ref/provenance.json"); (tmp_path/"ref/provenance.json").write_text(json.dumps(told | dict(data="other")))
     code, out, err = run("hiermovie", "check", "--out", chain, "--reference", tmp_path/"ref")
     assert code == 1 and out.count("MOVED: verbs, Supervised / None, Acc@1") == 1 and "OTHER ANNOTATIONS" in out, out + err
