@@ -9,7 +9,8 @@ __all__ = ['COLOURS', 'SHAPES', 'SCENES', 'VERBS', 'CLASSES', 'MOTION', 'THINGS'
            'show_verbs', 'next_events', 'transition_matrix', 'show_grammar', 'show_grammar_graph', 'Movie', 'Event',
            'make_movie', 'tell', 'relation', 'youtube_id', 'annotate', 'verb_votes', 'write_video', 'boxes_path',
            'write_boxes', 'render_videos', 'shots_of', 'plain', 'write_kinetics', 'write_movieclips', 'write_vidsitu',
-           'shares', 'audience', 'lvu_rows', 'write_lvu', 'annotation_fingerprint', 'write_minimovies', 'show_segment']
+           'shares', 'audience', 'lvu_rows', 'write_lvu', 'annotation_fingerprint', 'video_fingerprint',
+           'write_minimovies', 'show_segment']
 
 # %% ../nbs/library/01_minimovies.ipynb #5e89f66d
 import itertools, os
@@ -131,8 +132,8 @@ def motion(verb:str, u:float) -> tuple: # ([Pose, ...], [(thing, x, y, extra), .
     "Poses and things of `verb` at time `u` of its event, 0 <= u < 1."
     return MOTION[verb](float(u))
 
-# %% ../nbs/library/01_minimovies.ipynb #da725f21
-def _ring(n, r=1., start=-90): a = np.radians(start + 360 * np.arange(n) / n); return np.c_[np.cos(a), np.sin(a)] * r
+# %% ../nbs/library/01_minimovies.ipynb #1117dfac
+def _ring(n, r=1., start=-90): a = np.radians(start + 360 * np.arange(n) / n); return np.stack([np.cos(a), np.sin(a)], 1) * r
 
 def outline(shape:str) -> np.ndarray: # (points, 2), about unit radius, y down
     "The polygon of a shape."
@@ -224,7 +225,7 @@ def draw_scene(scene:str, height:int, width:int, r:np.random.Generator) -> np.nd
     img[round(.78 * height):] = floor
     return img
 
-# %% ../nbs/library/01_minimovies.ipynb #12f6f1f6
+# %% ../nbs/library/01_minimovies.ipynb #e92f0564
 YEARS = tuple(range(1930, 2020, 10))
 SPEAKING = ("explains", "confronts", "discuss", "teaches", "threatens")
 _bubbles = {"explains": ((250, 250, 250), 3), "confronts": ((255, 170, 150), 1), "discuss": ((190, 230, 255), 2), "teaches": ((190, 245, 190), 3), "threatens": ((60, 50, 60), 0)}
@@ -248,7 +249,7 @@ def behave(poses:list, relationship:str, u:float) -> list: # poses
 
 def _post(frames, shot:Shot, r, world:World): # what camera, age and bad light do to the picture
     x = frames.astype(np.float32); age = YEARS.index(shot.year) / (len(YEARS) - 1)
-    grey = x.mean(-1, keepdims=True)
+    grey = ((x[..., 0] + x[..., 1] + x[..., 2]) / 3)[..., None]
     x = (grey + (x - grey) * (.25 + .75 * age)) * np.array(_palette[shot.director % 6], np.float32)
     grain = 22 * (1 - age)
     if shot.degraded:
@@ -485,12 +486,12 @@ def verb_votes(event:Event, segment:str, i:int, world:World, n:int=10) -> list:
     similar = [v for v in VERBS if VERBS[v][0] == VERBS[event.verb][0]]
     return [event.verb if r.random() < world.agreement else str(r.choice(similar)) for _ in range(n)]
 
-# %% ../nbs/library/01_minimovies.ipynb #6583069f
+# %% ../nbs/library/01_minimovies.ipynb #529ad0db
 def write_video(path:Path, frames:np.ndarray, # uint8 (T, H, W, 3)
                 fps:int, crf:int=20) -> None:
     "Encode frames as an H.264 mp4, atomically, with a keyframe every two seconds."
     with atomic(path) as tmp, av.open(str(tmp), "w", format="mp4") as box:
-        stream = box.add_stream("libx264", rate=fps, options={"crf": str(crf), "preset": "veryfast", "threads": "1", "g": str(2 * fps), "bf": "0"})
+        stream = box.add_stream("libx264", rate=fps, options={"crf": str(crf), "preset": "veryfast", "threads": "1", "g": str(2 * fps), "bf": "0", "x264-params": "mbtree=0"})
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
         for f in frames: box.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(f), format="rgb24")))
         box.mux(stream.encode())
@@ -632,27 +633,34 @@ def write_lvu(root:Path, world:World, train:int, val:int, test:int, seconds:tupl
     write_table(root/"lvu"/"lvu_1.0"/"lvu_durations.csv", pd.DataFrame(durations, columns=["videoid", "duration"]))
     return jobs
 
-# %% ../nbs/library/01_minimovies.ipynb #bee42d59
-def annotation_fingerprint(root:Path) -> str:
-    "SHA-256 over the names and bytes of the CSV and JSON files of the four data sets below `root`."
+# %% ../nbs/library/01_minimovies.ipynb #d45f7994
+def _fingerprint(root, *suffixes):
     import hashlib
     h = hashlib.sha256()
     parts = [Path(root)/part for part in ("kinetics", "movieclips", "vidsitu", "lvu")]
-    for p in sorted(p for part in parts for p in part.rglob("*") if p.suffix in (".csv", ".json")):
+    for p in sorted(p for part in parts for p in part.rglob("*") if p.suffix in suffixes):
         h.update(str(p.relative_to(root)).encode() + b"\0" + p.read_bytes())
     return h.hexdigest()[:16]
+
+def annotation_fingerprint(root:Path) -> str:
+    "SHA-256 over the names and bytes of the CSV and JSON files of the four data sets below `root`."
+    return _fingerprint(root, ".csv", ".json")
+
+def video_fingerprint(root:Path) -> str:
+    "SHA-256 over the names and bytes of the mp4 files of the four data sets below `root`."
+    return _fingerprint(root, ".mp4")
 
 def write_minimovies(root:str|Path, world:World=World(), kinetics:tuple=(200, 50), movieclips:int=100, vidsitu:tuple=(60, 40), lvu:tuple=(36, 12, 24),
                      movieclips_s:tuple=(60, 70), lvu_s:tuple=(40, 70), # shortest and longest video, seconds
                      boxes:tuple=("movieclips", "lvu"), # corpora with boxes
                      workers:int|None=None # processes; None: one per core
                     ) -> dict: # the manifest
-    "Write the whole world below `root`. The same arguments give the same annotations to the byte and the same pixels."
+    "Write the whole world below `root`. The same arguments give the same annotations to the byte; on the same machine, the same videos to the byte."
     root = Path(root); root.mkdir(parents=True, exist_ok=True)
     jobs = write_kinetics(root, world, *kinetics) + write_movieclips(root, world, movieclips, movieclips_s) + write_vidsitu(root, world, *vidsitu) + write_lvu(root, world, *lvu, seconds=lvu_s)
     render_videos(root, jobs, world, workers, boxes)
     counts = {k: sum(j[0].startswith(k) for j in jobs) for k in ("kinetics", "movieclips", "vidsitu", "lvu")}
-    manifest = dict(world=asdict(world), videos=counts, events=sum(len(j[1]) for j in jobs), fingerprint=annotation_fingerprint(root))
+    manifest = dict(world=asdict(world), videos=counts, events=sum(len(j[1]) for j in jobs), fingerprint=annotation_fingerprint(root), video_fingerprint=video_fingerprint(root))
     write_json(root/"manifest.json", manifest)
     return manifest
 

@@ -64,7 +64,7 @@ def mine_of(chunk:list) -> list:
     n, r, w = len(chunk), rank(), world()
     return chunk[n * r // w:n * (r + 1) // w]
 
-# %% ../nbs/library/08_train.ipynb #94dc73ab
+# %% ../nbs/library/08_train.ipynb #fb9a400d
 class LARS(torch.optim.SGD):
     "SGD with momentum whose step is scaled for each matrix by `trust` times the norm of the weights over that of the decayed gradient."
     def __init__(self, params, lr:float, momentum:float=.9, weight_decay:float=0., trust:float=1e-3):
@@ -90,7 +90,7 @@ def make_optimizer(model:nn.Module, name:str, # adamw, sgd, lars
         if p.requires_grad: groups.setdefault((p.ndim > 1, scale(name_of)), []).append(p)
     groups = [dict(params=ps, weight_decay=weight_decay * matrix, scale=s) for (matrix, s), ps in sorted(groups.items(), key=lambda g: (-g[0][0], -g[0][1]))]
     if not groups: raise InputError("nothing to train: every parameter is frozen")
-    if name == "adamw": return torch.optim.AdamW(groups, lr)
+    if name == "adamw": return torch.optim.AdamW(groups, lr, fused=True)
     if name == "sgd": return torch.optim.SGD(groups, lr, momentum)
     if name == "lars": return LARS(groups, lr, momentum)
     raise InputError(f"optimizer {name!r}: must be adamw, sgd or lars")
