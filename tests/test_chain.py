@@ -224,10 +224,11 @@ def test_a_run_is_compared_with_its_reference(chain, tmp_path):
     assert not (tmp_path/"ref/index.html").read_text().count("../notebooks/") and sum(p.stat().st_size for p in (tmp_path/"ref").iterdir()) < 8e6
     code, out, err = run("hiermovie", "check", "--out", chain, "--reference", tmp_path/"ref")
     assert code == 0 and out.strip().endswith("nothing moved beyond its tolerance") and " within" not in out and "MOVED" not in out, out + err
+    assert f"metrics of {len(RUNS) - 1} runs: {len(RUNS) - 1} equal to the bit\n" in out, out
     table = pd.read_csv(tmp_path/"ref/table_verbs.csv", keep_default_na=False, na_values=[""]); table.loc[0, "mean"] += 40; table.to_csv(tmp_path/"ref/table_verbs.csv", index=False)
-    told = load(tmp_path/"ref/provenance.json"); (tmp_path/"ref/provenance.json").write_text(json.dumps(told | dict(data="other")))
+    told = load(tmp_path/"ref/metrics.json"); told["data"]["fingerprint"] = "other"; (tmp_path/"ref/metrics.json").write_text(json.dumps(told))
     code, out, err = run("hiermovie", "check", "--out", chain, "--reference", tmp_path/"ref")
-    assert code == 1 and out.count("MOVED: verbs, Supervised / None, Acc@1") == 1 and "OTHER ANNOTATIONS" in out, out + err
+    assert code == 1 and out.count("MOVED: verbs, Supervised / None, Acc@1") == 1 and "OTHER ANNOTATIONS in data" in out and "equal to the bit; other: data\n" in out, out + err
 
 
 def test_nothing_is_done_twice_and_a_changed_parameter_runs_only_what_it_touches(chain, tmp_path):
