@@ -96,7 +96,7 @@ def verdict(row:dict, must:str="above") -> tuple: # (verdict, detail)
     if must == "above": return ("holds here", "") if low > 0 else ("does not hold here", "the opposite is seen" if high < 0 else "no difference can be told")
     return ("NOT as it must", "a gain that should not be there") if low > 0 else ("as it must", "a loss is seen" if high < 0 else "")
 
-# %% ../nbs/library/12a_claims.ipynb #33adff96
+# %% ../nbs/library/12a_claims.ipynb #99601ad6
 def _rows(runs, task, claim): # runs of the first row and of each one it is compared with, of the backbone seeds that all have; a control's second row falls back to the plain one
     pick = lambda what, *controls: next((found[what] for c in controls if what in (found := runs_of(runs, task, c))), [])
     control = claim.control if claim.than_control is None else claim.than_control
@@ -123,7 +123,8 @@ def _sentence(claim, rows): # with the number of labels, when the second row has
     if "supervised" not in str(claim.than): return claim.sentence
     told = lambda row, k: {q["params"][k] for r in row for q in _behind(r) if q["params"].get(k) and "objective" in q["params"]}
     labels, epochs = told(rows[-1], "labelled"), told(rows[0], "epochs")
-    return claim.sentence + "".join(f" with {n} labels" for n in labels if len(labels) == 1) + "".join(f" (after {n} epoch{'s' * (n > 1)})" for n in epochs if len(epochs) == 1)
+    few = [f"{n} labels" for n in labels if len(labels) == 1]; often = [f"{n} epoch{'s' * (n > 1)} without labels" for n in epochs if len(epochs) == 1]
+    return claim.sentence + (f" ({often[0]} against {few[0]})" if few and often else "")
 
 # %% ../nbs/library/12a_claims.ipynb #41307937
 def _majority(runs, shape): # the baseline of a row, which no seed changes, as scores on the whole set

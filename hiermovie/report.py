@@ -240,24 +240,24 @@ def published_table() -> pd.DataFrame:
     rows = [dict(model="always the majority class, or the training mean", certainty="counted") | {t: f"{RELEASE.majority[t]:.2f}" if t in LVU_CLASSES else f"{RELEASE.constant_mse[t]:.3f}" for t in LVU_TASKS}]
     return pd.DataFrame(rows + [dict(model=m, certainty=certainty()[m]) | {t: "-" if pd.isna(v := PUBLISHED.loc[m, t]) else f"{v:g}" for t in LVU_TASKS} for m in PUBLISHED.index])
 
-# %% ../nbs/library/12_report.ipynb #96fc3b25
+# %% ../nbs/library/12_report.ipynb #bb6ffb6c
 COLOURS = sns.color_palette("colorblind")
 
 def show_bars(table:pd.DataFrame, title:str):
-    "Rows of a VidSitu table as bars."
+    "Rows of a VidSitu table as points with their deviation, a panel per metric; colour: the contextualizer; dotted: the majority answer."
     metrics, ran = list(dict.fromkeys(table.metric)), table[table.status == "run"]
-    rows = list(dict.fromkeys(zip(ran.backbone, ran.contextualizer)))
-    fig, axes = plt.subplots(1, len(metrics), figsize=(max(5.4, 1.75 * len(metrics) + .6), 3.1), squeeze=False)
-    for ax, m in zip(axes[0], metrics):
+    rows = list(dict.fromkeys(zip(ran.backbone, ran.contextualizer))); colour = {c: COLOURS[k] for k, c in enumerate(dict.fromkeys(c for _, c in rows))}
+    across = min(3, len(metrics)); down = -(-len(metrics) // across)
+    fig, axes = plt.subplots(down, across, figsize=(2.9 + 1.75 * across, down * (.7 + .23 * max(1, len(rows))) + .3), squeeze=False, sharey=True)
+    for ax in axes.ravel()[len(metrics):]: ax.axis("off")
+    for ax, m in zip(axes.ravel(), metrics):
         for k, (b, c) in enumerate(rows):
-            e = ran[(ran.backbone == b) & (ran.contextualizer == c) & (ran.metric == m)].iloc[0]
-            ax.bar(k, e["mean"], yerr=None if pd.isna(e.sd) else e.sd, color=COLOURS[k], capsize=3, label=f"{b} / {c}")
-            ax.text(k, e["mean"] + (0 if pd.isna(e.sd) else e.sd), f"{e['mean']:.1f}", ha="center", va="bottom", fontsize=6.5)
-        base = table[(table.backbone == "(majority)") & (table.metric == m)]
-        if len(base): ax.axhline(base["mean"].iloc[0], color="black", ls=":", lw=1, label="majority answer")
-        ax.set_title(m, fontsize=9); ax.set_xticks([]); ax.margins(y=.15); sns.despine(ax=ax)
-    if rows: fig.legend(*axes[0][0].get_legend_handles_labels(), loc="lower center", ncol=2, fontsize=7.5, frameon=False)
-    fig.suptitle(title, fontsize=10); fig.tight_layout(rect=(0, .06 + .05 * -(-(len(rows) + 1) // 2), 1, 1))
+            e = ran[(ran.backbone == b) & (ran.contextualizer == c) & (ran.metric == m)].iloc[0]; sd = 0 if pd.isna(e.sd) else e.sd
+            ax.errorbar(e["mean"], -k, xerr=sd or None, fmt="o", ms=4, capsize=2, color=colour[c]); ax.annotate(f"{e['mean']:.1f}", (e["mean"] + sd, -k), xytext=(5, 0), textcoords="offset points", va="center", fontsize=6.5)
+        for x in table[(table.backbone == "(majority)") & (table.metric == m)]["mean"]: ax.axvline(x, color="black", ls=":", lw=1)
+        ax.set_title(m, fontsize=9); ax.margins(x=.28); ax.tick_params(axis="x", labelsize=7); ax.grid(axis="y", lw=.4); sns.despine(ax=ax)
+        ax.set_yticks([-k for k in range(len(rows))], [f"{b} / {c}" for b, c in rows], fontsize=7); ax.set_ylim(.6 - max(1, len(rows)), .6)
+    fig.suptitle(f"{title}; dotted: majority answer", fontsize=9); fig.tight_layout()
     return fig
 
 def show_lvu(table:pd.DataFrame):
@@ -313,9 +313,9 @@ def show_sweep(table:pd.DataFrame, parameter:str, title:str):
     fig.suptitle(f"{title} (mean ± deviation over {n.min()} seed{'s' if n.min() > 1 else ''})", fontsize=9); fig.tight_layout()
     return fig
 
-# %% ../nbs/library/12_report.ipynb #6720fce9
+# %% ../nbs/library/12_report.ipynb #c2b26376
 def show_two_levels(frames:np.ndarray, # uint8 (5, H, W, 3), one per event
-                    hidden:tuple=(1, 3)):
+                    hidden:tuple=(1,)):
     "The two levels of the system over one segment."
     fig, ax = plt.subplots(figsize=(8, 4.3)); ax.set_xlim(-1.75, 5); ax.set_ylim(-.25, 4.05); ax.axis("off")
     box = lambda x, y, w, h, text, color: (ax.add_patch(plt.Rectangle((x, y), w, h, fc=color, ec="black", lw=1)), ax.text(x + w / 2, y + h / 2, text, ha="center", va="center", fontsize=8))
@@ -325,7 +325,7 @@ def show_two_levels(frames:np.ndarray, # uint8 (5, H, W, 3), one per event
         gone = k in hidden
         box(k + .1, 1.85, .7, .35, "?" if gone else f"$f_{k + 1}$", "white" if gone else "#8fd3bd")
         box(k + .1, 3.15, .7, .35, f"$\\hat f_{k + 1} \\approx f_{k + 1}$" if gone else f"$c_{k + 1}$", COLOURS[8] if gone else COLOURS[6])
-    box(0, 1.15, 4.9, .45, "backbone (SlowFast): pretrained on many short clips, contrastive", COLOURS[9]); box(0, 2.45, 4.9, .45, "contextualizer (transformer encoder): pretrained on few movies, mask prediction", COLOURS[1])
+    box(0, 1.15, 4.9, .45, "backbone (SlowFast): pretrained on many short clips, contrastive", COLOURS[9]); box(0, 2.45, 4.9, .45, "contextualizer (transformer encoder): pretrained on unlabelled movies, mask prediction", COLOURS[1])
     for y, t in ((.45, "events of 2 s"), (2.02, "features"), (3.32, "contextualized\nfeatures")): ax.text(-.12, y, t, ha="right", va="center", fontsize=8)
     for y, t in ((1.37, "level one"), (2.67, "level two")): ax.text(-.12, y, t, ha="right", va="center", fontsize=9, weight="bold")
     ax.text(2.45, 3.85, "verbs, roles, relations of a segment; nine LVU tasks", ha="center", va="center", fontsize=9, style="italic")
@@ -390,7 +390,7 @@ def example(video, title:str, annotation:dict, verbs:dict|None=None, roles:dict|
     head = "".join(f"<th>{h}</th>" for h in ("event", "verb", "said", "roles", "said", "to Ev3", "said"))
     return dict(title=html.escape(title), data=base64.b64encode(Path(video).read_bytes()).decode(), table=f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>")
 
-# %% ../nbs/library/12_report.ipynb #196963fe
+# %% ../nbs/library/12_report.ipynb #830aa301
 def efficiency(runs:dict) -> pd.DataFrame: # task, against, line, value, seed, score; empty when nothing was run with less
     "Scores (times 100) of the contextualizer from scratch and pretrained on CVRL features, from all runs that share their features with the ones that had less."
     main, out = {"verbs": "Acc@1", "roles": "CIDEr"}, []
@@ -409,7 +409,7 @@ def efficiency(runs:dict) -> pd.DataFrame: # task, against, line, value, seed, s
     return table[several].reset_index(drop=True) if len(table) else table
 
 def show_efficiency(table:pd.DataFrame):
-    "One panel per task and axis; mean ± deviation over seeds, lines labelled where they end."
+    "One panel per task and axis; mean ± deviation over seeds; dashed: what does not depend on the axis."
     panels = sorted(dict.fromkeys(zip(table.task, table.metric, table.against)), reverse=True)
     fig, axes = plt.subplots(-(-len(panels) // 2), min(2, len(panels)), figsize=(3.6 * min(2, len(panels)) + .6, 2.9 * -(-len(panels) // 2)), squeeze=False)
     for ax in axes.ravel()[len(panels):]: ax.axis("off")
@@ -417,8 +417,9 @@ def show_efficiency(table:pd.DataFrame):
         part = table[(table.task == task) & (table.against == against)]
         for line, t in part.groupby("line", sort=False):
             g, colour = t.groupby("value").score, COLOURS[0] if line == NAMES["pretrained"] else COLOURS[1]
-            if t.value.isna().all(): ax.axhline(t.score.mean(), color=colour, ls="--"); ax.annotate(line, (1, t.score.mean()), xycoords=("axes fraction", "data"), xytext=(-2, -9), textcoords="offset points", ha="right", fontsize=8, color=colour); continue
-            ax.errorbar(g.mean().index, g.mean(), g.std().fillna(0), color=colour, marker="o", capsize=3); ax.annotate(line, (g.mean().index[-1], g.mean().iloc[-1]), xytext=(-2, 7 if line == NAMES["pretrained"] else -14), textcoords="offset points", ha="right", fontsize=8, color=colour)
+            ax.text(.03, .97 if line == NAMES["pretrained"] else .89, line, transform=ax.transAxes, va="top", fontsize=8, color=colour)
+            if t.value.isna().all(): ax.axhline(t.score.mean(), color=colour, ls="--"); continue
+            ax.errorbar(g.mean().index, g.mean(), g.std().fillna(0), color=colour, marker="o", capsize=3)
         ax.set_xscale("log"); ticks = sorted(part.value.dropna().unique()); ax.set_xticks(ticks, [f"{v:.0f}" for v in ticks]); ax.minorticks_off(); ax.set_xlabel(against, fontsize=8); ax.set_ylabel(f"{task}, {metric}", fontsize=8); ax.margins(y=.18); sns.despine(ax=ax)
     fig.tight_layout()
     return fig
