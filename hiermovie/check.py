@@ -34,7 +34,7 @@ def keep_reference(runs:str|Path, # a finished run of a profile
     write_json(reference/"provenance.json", {k: first[k] for k in ("commit", "device", "machine", "python", "versions")} | dict(data=next((m["data"] for m in made.values() if m.get("data")), None), seconds=round(sum(m["seconds"] + (m.get("start_up") or 0) for m in made.values()), 1), runs=len(made), commits=sorted({m["commit"] for m in made.values()})))
     return sorted(p.name for p in reference.iterdir())
 
-# %% ../nbs/library/12b_check.ipynb #3d615952
+# %% ../nbs/library/12b_check.ipynb #d6110ea9
 def _tolerance(e): # of one entry of a table
     if e.status not in ("run", "extra"): return 0.
     return max(.1 if e.metric == "MSE" else 1., 3 * (0. if pd.isna(e.get("sd")) else e.sd))
@@ -56,7 +56,7 @@ def compare_tables(reference:str|Path, new:str|Path) -> pd.DataFrame: # table, r
 def compare_claims(reference:str|Path, new:str|Path) -> pd.DataFrame: # claim, task, metric, reference, new (verdicts), difference, low, high, state
     "Every claim and metric in both; `state`: same verdict, verdict changed, MOVED (its difference left the reference's interval), missing or new."
     columns = ["verdict", "difference", "low", "high"]; a, b = (read_table(Path(f)/"claims.csv", ["claim", "task", "metric", *columns]).set_index(["claim", "task", "metric"])[columns] for f in (reference, new))
-    both = a.join(b[["verdict", "difference"]], how="outer", rsuffix="_new", sort=False).reset_index()
+    both = a.join(b[["verdict", "difference"]].add_suffix("_new"), how="outer", sort=False).reset_index()
     state = lambda r: "missing" if pd.isna(r.verdict_new) else "new" if pd.isna(r.verdict) else "MOVED" if pd.notna(r.difference) and not r.low <= r.difference_new <= r.high else "verdict changed" if r.verdict != r.verdict_new else "same verdict"
     return both.assign(state=[state(r) for r in both.itertuples()])
 
