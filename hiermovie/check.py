@@ -14,7 +14,7 @@ import pandas as pd
 
 from .core import InputError, atomic, need_folder, read_json, read_table, write_json
 
-# %% ../nbs/library/12b_check.ipynb #d63bf874
+# %% ../nbs/library/12b_check.ipynb #615a265e
 TABLES = ("table_roles.csv", "table_relations.csv", "table_verbs.csv", "table_lvu.csv")
 
 def keep_reference(runs:str|Path, # a finished run of a profile
@@ -29,7 +29,8 @@ def keep_reference(runs:str|Path, # a finished run of a profile
         if p.suffix in (".csv", ".md", ".png"): shutil.copyfile(p, reference/p.name)
     page = (report/"index.html").read_text(encoding="utf-8")
     with atomic(reference/"index.html") as p: p.write_text(re.sub(r'<a href="\.\./notebooks/[^"]*">(.*?)</a>', r"\1", page), encoding="utf-8")
-    made = {p.parent.name: read_json(p) for p in sorted(runs.glob("*/provenance.json"))}; first = made["report"]
+    names = sorted(["report", *(Path(r).name for r in read_json(report/"params.json")["reads_runs"])])      # other runs may lie there
+    made = {name: read_json(runs/name/"provenance.json") for name in names}; first = made["report"]
     write_json(reference/"metrics.json", {name: read_json(runs/name/"metrics.json") for name in made if name != "report"})
     write_json(reference/"provenance.json", {k: first[k] for k in ("commit", "device", "machine", "python", "versions")} | dict(data=next((m["data"] for m in made.values() if m.get("data")), None), seconds=round(sum(m["seconds"] + (m.get("start_up") or 0) for m in made.values()), 1), runs=len(made), commits=sorted({m["commit"] for m in made.values()})))
     return sorted(p.name for p in reference.iterdir())

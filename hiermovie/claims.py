@@ -36,39 +36,38 @@ def compare(a:np.ndarray, b:np.ndarray, # (pretrainings, head seeds, 1 + draws):
     half = student.ppf(.975, df * (se2 / training) ** 2 if training else np.inf) * se2 ** .5; spread = var(whole.ravel()) ** .5
     return dict(first=float(a[..., 0].mean()), second=float(b[..., 0].mean()), difference=float(mean), low=float(mean - half), high=float(mean + half), effect=float(mean / spread) if spread > 0 else None, pairs=P * S, pretrainings=P)
 
-# %% ../nbs/library/12a_claims.ipynb #0e65c65e
-def _draw_one(task, folder, data_run, seed, n): # (1 + n, metrics) of one prediction file
-    valid = read_segments(data_root(data_run)/"vidsitu"/"vidsitu_annotations", "valid")
+# %% ../nbs/library/12a_claims.ipynb #23b21630
+def _draw_one(task, folder, valid, seed, n): # (1 + n, metrics) of one prediction file
     f = scorer(task, read_predictions(folder/f"predictions_seed{seed}.pkl"), valid.ids, valid.vinfo, sum(valid.annotations, []), allow_missing=True)
     return [list(paper_table(task, x).values()) for x in (f(), *(f(w) for w in draws(f.ids, n, unit="videos")))]
 
-def draw_scores(runs:list, # of one row: one per pretraining
-                n:int=200) -> dict: # metric -> (pretrainings, head seeds, 1 + n)
-    "Scores of a VidSitu row, times 100, from its official prediction files: on all test segments, then on `n` draws of their videos."
-    task = runs[0]["metrics"]["task"]
-    out = Parallel(os.cpu_count())(delayed(_draw_one)(task, r["folder"], r["params"]["data_run"], s["seed"], n) for r in runs for s in r["metrics"]["scores"])
-    seeds = {len(r["metrics"]["scores"]) for r in runs}
-    if len(seeds) > 1: raise InputError(f"runs {', '.join(r['name'] for r in runs)}: different numbers of seeds")
-    x = np.array(out, float).reshape(len(runs), seeds.pop(), n + 1, -1)
-    return {m: x[..., k] for k, m in enumerate(PAPER_NAMES[task])}
+def draw_scores(runs:list, n:int=200) -> dict: # name of a run -> metric -> (head seeds, 1 + n)
+    "Scores of VidSitu runs, times 100, from their official prediction files: on all test segments, then on `n` draws of their videos."
+    valid = {d: read_segments(data_root(d)/"vidsitu"/"vidsitu_annotations", "valid") for d in dict.fromkeys(r["params"]["data_run"] for r in runs)}
+    files = [(r, s["seed"]) for r in runs for s in r["metrics"]["scores"]]
+    drawn = Parallel(os.cpu_count())(delayed(_draw_one)(r["metrics"]["task"], r["folder"], valid[r["params"]["data_run"]], seed, n) for r, seed in files)
+    get_reusable_executor().shutdown(wait=True)   # idle workers would keep the process alive for minutes
+    of = lambda name: np.array([x for (r, _), x in zip(files, drawn) if r["name"] == name], float)
+    return {r["name"]: {m: of(r["name"])[..., k] for k, m in enumerate(PAPER_NAMES[r["metrics"]["task"]])} for r in runs}
 
-def lvu_draws(runs:list, n:int=200) -> dict: # "seven tasks" -> (pretrainings, head seeds, 1 + n)
+def lvu_draws(runs:list, n:int=200) -> dict: # name of a run -> "mean accuracy of seven tasks" -> (head seeds, 1 + n)
     "Mean accuracy of LVU's seven classification tasks, in percent, on all test videos and on `n` draws of them."
-    out = []
+    out = {}
     for r in runs:
         said, root, total = read_json(r["folder"]/"predictions.json"), data_root(r["params"]["data_run"])/"lvu", 0
         for task in LVU_CLASSES:
             table = read_lvu(root, task, "test"); right = answers(task, [said[k] for k in sorted(said) if k.startswith(f"{task}_seed")], table, list(table.video_id))
             W = np.vstack([np.ones(right.shape[1]), *draws(list(table.video_id), n, unit="videos")]); total = total + 100 * right @ W.T / W.sum(1) / len(LVU_CLASSES)
-        out.append(total)
-    return {"mean accuracy of seven tasks": np.array(out)}
+        out[r["name"]] = {"mean accuracy of seven tasks": total}
+    return out
 
-# %% ../nbs/library/12a_claims.ipynb #fec91209
+# %% ../nbs/library/12a_claims.ipynb #6b1ec33c
 @dataclass(frozen=True)
 class Claim:
     "The first row is above the second one (a control: is not); `than` may be a list: its best row counts."
     sentence: str; better: tuple; than: tuple|list; control: str = ""; must: str = "above"      # or: not above
     than_control: str|None = None     # of the second row; None: the same
+    tasks: tuple = ("verbs", "roles", "relations")    # where a missing row is told; elsewhere a claim without its rows has no line
 
 MAJORITY, OURS, OBJECTS = ("majority",), (None, ("cvrl", "pretrained")), (("cvrl", "pretrained"), None)
 CLAIMS = (
@@ -77,17 +76,17 @@ CLAIMS = (
     Claim("Mask prediction beats the same contextualizer from scratch (on CVRL)", ("cvrl", "pretrained"), ("cvrl", "scratch")),
     Claim("Mask prediction beats no contextualizer (on CVRL)", ("cvrl", "pretrained"), ("cvrl", "none")),
     Claim("Mask prediction beats no contextualizer (on MoDist)", ("modist", "pretrained"), ("modist", "none")),
-    Claim("Mask prediction beats the same contextualizer from scratch (on CVRL tuned on verbs)", ("cvrl-verbs", "pretrained"), ("cvrl-verbs", "scratch")),
-    Claim("Mask prediction with all five events beats a contextualizer from scratch that sees one at a time (on CVRL; not in the paper)", ("cvrl", "pretrained"), ("cvrl", "scratch"), than_control="one event at a time"),
-    Claim("Mask prediction with all five events beats a contextualizer from scratch that sees one at a time (on CVRL tuned on verbs; not in the paper)", ("cvrl-verbs", "pretrained"), ("cvrl-verbs", "scratch"), than_control="one event at a time"))
+    Claim("Mask prediction beats the same contextualizer from scratch (on CVRL tuned on verbs)", ("cvrl-verbs", "pretrained"), ("cvrl-verbs", "scratch"), tasks=()),
+    Claim("Mask prediction with all five events beats a contextualizer from scratch that sees one at a time (on CVRL; not in the paper)", ("cvrl", "pretrained"), ("cvrl", "scratch"), than_control="one event at a time", tasks=("verbs",)),
+    Claim("Mask prediction with all five events beats a contextualizer from scratch that sees one at a time (on CVRL tuned on verbs; not in the paper)", ("cvrl-verbs", "pretrained"), ("cvrl-verbs", "scratch"), than_control="one event at a time", tasks=()))
 CONTROLS = (
-    Claim("Mask prediction on shuffled movies gives nothing over from scratch", ("cvrl", "pretrained"), ("cvrl", "scratch"), "shuffled movies", "not above"),
-    Claim("A contextualizer that is shown one event at a time gains nothing over from scratch", ("cvrl", "pretrained"), ("cvrl", "scratch"), "one event at a time", "not above"),
-    Claim("Where events are independent, mask prediction gives nothing over from scratch", ("cvrl", "pretrained"), ("cvrl", "scratch"), "independent events", "not above"),
-    Claim("From shuffled labels nothing is learnt beyond the majority answer", ("cvrl", "pretrained"), MAJORITY, "shuffled labels", "not above"))
+    Claim("Mask prediction on shuffled movies gives nothing over from scratch", ("cvrl", "pretrained"), ("cvrl", "scratch"), "shuffled movies", "not above", tasks=("verbs",)),
+    Claim("A contextualizer that is shown one event at a time gains nothing over from scratch", ("cvrl", "pretrained"), ("cvrl", "scratch"), "one event at a time", "not above", tasks=("verbs",)),
+    Claim("Where events are independent, mask prediction gives nothing over from scratch", ("cvrl", "pretrained"), ("cvrl", "scratch"), "independent events", "not above", tasks=("verbs",)),
+    Claim("From shuffled labels nothing is learnt beyond the majority answer", ("cvrl", "pretrained"), MAJORITY, "shuffled labels", "not above", tasks=("verbs",)))
 LVU_CLAIMS = (
-    Claim("Contextualized contrastive features beat supervised features on LVU", OURS, (None, ("supervised", "none"))),
-    Claim("Scene and instance models complement each other: together they beat the better of the two", (OBJECTS[0], OURS[1]), [OURS, OBJECTS]))
+    Claim("Contextualized contrastive features beat supervised features on LVU", OURS, (None, ("supervised", "none")), tasks=("lvu",)),
+    Claim("Scene and instance models complement each other: together they beat the better of the two", (OBJECTS[0], OURS[1]), [OURS, OBJECTS], tasks=("lvu",)))
 
 def verdict(row:dict, must:str="above") -> tuple: # (verdict, detail)
     "What an interval says."
@@ -126,34 +125,35 @@ def _sentence(claim, rows): # with the number of labels, when the second row has
     few = [f"{n} labels" for n in labels if len(labels) == 1]; often = [f"{n} epoch{'s' * (n > 1)} without labels" for n in epochs if len(epochs) == 1]
     return claim.sentence + (f" ({often[0]} against {few[0]})" if few and often else "")
 
-# %% ../nbs/library/12a_claims.ipynb #41307937
+# %% ../nbs/library/12a_claims.ipynb #a75d4136
 def _majority(runs, shape): # the baseline of a row, which no seed changes, as scores on the whole set
     task = runs[0]["metrics"]["task"]; m = paper_table(task, runs[0]["metrics"]["baselines"]["majority"])
     return {k: np.full(shape, m[k]) for k in m}
+
+def _plan(runs): # claim, its rows, its line; a line that cannot be tested has its verdict already
+    plan = []
+    for claim in (*CLAIMS, *CONTROLS, *LVU_CLAIMS):
+        for task in claim.tasks if claim in LVU_CLAIMS else PAPER_NAMES:
+            rows = _rows(runs, task, claim); there = all(rows)
+            if not there and task not in claim.tasks: continue
+            bad = _unfit(rows) if there else "a row was not run"
+            plan.append((claim, rows, dict(claim=_sentence(claim, rows), control=bool(claim.control), task=task) | (dict(metric="-", verdict="cannot be tested here", detail=bad) if bad else {})))
+    return plan
 
 def judge_claims(runs:dict, # as `gather` gives them
                 n:int=200 # draws of the test movies
                ) -> pd.DataFrame: # one line per claim, task and metric
     "Every claim and control with its difference, interval, effect size and verdict."
-    out, cache = [], {}
-    def scores(same, of):
-        key = tuple(r["name"] for r in same)
-        if key not in cache: cache[key] = of(same, n)
-        return cache[key]
-    for claim in (*CLAIMS, *CONTROLS, *LVU_CLAIMS):
-        lvu = claim in LVU_CLAIMS
-        for task in ("lvu",) if lvu else PAPER_NAMES:
-            rows = _rows(runs, task, claim); of = lvu_draws if lvu else draw_scores
-            line = dict(claim=_sentence(claim, rows), control=bool(claim.control), task=task)
-            if not rows[0] and "verbs" in str(claim.better) or not all(rows) and (claim.control or claim.than_control) and task != "verbs": continue      # tables that are no part of the plan
-            bad = "a row was not run" if not all(rows) else _unfit(rows)
-            if bad: out.append(line | dict(metric="-", verdict="cannot be tested here", detail=bad)); continue
-            x, *others = [scores(r, of) for r in rows]
-            for m in x:
-                y = max((o[m] for o in others), key=lambda o: o[..., 0].mean()) if others else _majority(rows[0], x[m].shape)[m]
-                row = compare(x[m], y); said, detail = verdict(row, claim.must)
-                out.append(line | dict(metric=m, **row, paper=_paper(task, claim, m), verdict=said, detail=detail))
-    get_reusable_executor().shutdown(wait=True)   # idle workers would keep the process alive for minutes
+    plan, out = _plan(runs), []
+    needed = {r["name"]: r for _, rows, line in plan if "verdict" not in line for row in rows for r in row}.values()
+    drawn = draw_scores([r for r in needed if r["metrics"]["task"] != "lvu"], n) | lvu_draws([r for r in needed if r["metrics"]["task"] == "lvu"], n)
+    for claim, rows, line in plan:
+        if "verdict" in line: out.append(line); continue
+        for m in drawn[rows[0][0]["name"]]:
+            x, *others = [np.stack([drawn[r["name"]][m] for r in row]) for row in rows]
+            y = max(others, key=lambda o: o[..., 0].mean()) if others else _majority(rows[0], x.shape)[m]
+            row = compare(x, y); said, detail = verdict(row, claim.must)
+            out.append(line | dict(metric=m, **row, paper=_paper(line["task"], claim, m), verdict=said, detail=detail))
     return pd.DataFrame(out).reindex(columns=["claim", "control", "task", "metric", "first", "second", "difference", "low", "high", "effect", "pairs", "pretrainings", "paper", "verdict", "detail"])
 
 def _paper(task, claim, metric): # the poster's difference, if it has both rows
@@ -161,7 +161,7 @@ def _paper(task, claim, metric): # the poster's difference, if it has both rows
     a, b = (PAPER[task].get(w, {}).get(metric) for w in (claim.better, claim.than))
     return None if a is None or b is None else round(a - b, 1)
 
-# %% ../nbs/library/12a_claims.ipynb #91a951eb
+# %% ../nbs/library/12a_claims.ipynb #151ecf2a
 def claims_table(table:pd.DataFrame) -> pd.DataFrame:
     "For reading: one line per claim and task, with the first metric in full and the verdicts of the others in short."
     out = []
@@ -177,7 +177,7 @@ def show_claims(table:pd.DataFrame, control:bool=False):
     import matplotlib.pyplot as plt
     import textwrap
     t = table[(table.control == control) & table.difference.notna()].drop_duplicates(["claim", "task"])
-    fig, ax = plt.subplots(figsize=(7.6, .8 + .44 * max(1, len(t))))
+    fig, ax = plt.subplots(figsize=(7.6, .8 + .5 * max(1, len(t))))
     good = {"holds here": COLOURS[0], "as it must": COLOURS[0], "the opposite is seen": COLOURS[1], "NOT as it must": COLOURS[3]}
     for k, r in enumerate(t.itertuples()):
         word = r.detail if r.verdict == "does not hold here" else r.verdict; colour = good.get(word, "dimgrey")

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['NAMES', 'PAPER', 'PAPER_LVU', 'MORE_LVU', 'MADE_FROM', 'COLOURS', 'read_run', 'gather', 'name_of', 'runs_of',
            'vidsitu_table', 'lvu_table', 'lvu_ranks', 'rank_rows', 'wide_table', 'caption', 'write_tables',
-           'markdown_table', 'probe_table', 'published_table', 'show_bars', 'show_lvu', 'gather_sweep', 'show_sweep',
-           'show_two_levels', 'html_table', 'figure', 'write_page', 'best_of', 'pick_segments', 'example', 'efficiency',
-           'show_efficiency', 'losses', 'statistics_table', 'costs']
+           'markdown_table', 'probe_table', 'published_table', 'show_bars', 'show_lvu', 'show_losses', 'gather_sweep',
+           'show_sweep', 'show_two_levels', 'html_table', 'figure', 'write_page', 'best_of', 'pick_segments', 'example',
+           'efficiency', 'show_efficiency', 'losses', 'statistics_table', 'costs']
 
 # %% ../nbs/library/12_report.ipynb #585f2d0c
 import base64, html
@@ -275,6 +275,21 @@ def show_lvu(table:pd.DataFrame):
             if line.notna().any(): ax.hlines(line, at - .44, at + .44, color="black", ls=style, lw=1.2, label=name)
         ax.set_xticks(at, [t.replace("_", "\n") for t in tasks], fontsize=8); ax.set_ylabel(label, fontsize=8); sns.despine(ax=ax)
     fig.legend(*axes[0].get_legend_handles_labels(), fontsize=7.5, frameon=False, ncol=3, loc="upper center"); fig.tight_layout(rect=(0, 0, 1, .83))
+    return fig
+
+# %% ../nbs/library/12_report.ipynb #223a097c
+def show_losses(logs:dict, # name of a run -> table with step and loss
+                smooth:int=20):
+    "Training losses, a panel per run: running mean over `smooth` steps, behind it the loss of each step, in grey the other runs."
+    across = min(3, len(logs)); down = -(-len(logs) // across)
+    mean = {name: (t.step, t.loss.rolling(smooth, min_periods=1).mean()) for name, t in logs.items()}
+    fig, axes = plt.subplots(down, across, figsize=(2.3 * across + .4, 1.7 * down + .3), sharex=True, sharey=True, squeeze=False)
+    for ax in axes.ravel()[len(logs):]: ax.axis("off")
+    for ax, (name, t) in zip(axes.ravel(), logs.items()):
+        for x, y in mean.values(): ax.plot(x, y, color="lightgrey", lw=.8)
+        ax.plot(t.step, t.loss, color=COLOURS[0], alpha=.3, lw=.6); ax.plot(*mean[name], color=COLOURS[0], lw=1.6)
+        ax.set_title(name, fontsize=8); ax.tick_params(labelsize=7, labelbottom=True); ax.set_ylim(bottom=0); sns.despine(ax=ax)
+    fig.supxlabel("step", fontsize=8); fig.supylabel("loss", fontsize=8); fig.tight_layout()
     return fig
 
 # %% ../nbs/library/12_report.ipynb #e50f8f4e

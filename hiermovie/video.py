@@ -107,7 +107,10 @@ class _Frames:
         while self.next is not None and (self.last is None or self._time(self.next) <= t + 1e-6): self.last, self.next = self.next, next(self.packets, None)
         return self.last
 
-# %% ../nbs/library/02_video.ipynb #0d94b776
+# %% ../nbs/library/02_video.ipynb #5a00e6be
+def _rgb(convert, f, width, height): # uint8 (H, W, 3), upright; one thread: for one small picture others take ten times as long to be woken as to help
+    return np.rot90(convert.reformat(f, width, height, "rgb24", interpolation="AREA", threads=1).to_ndarray(), round(f.rotation / 90))
+
 def _read(path, clips, size, threads, seek):
     convert, places, out, done = VideoReformatter(), {}, [None] * len(clips), (None, None)
     for c, times in enumerate(clips):
@@ -120,7 +123,7 @@ def _read(path, clips, size, threads, seek):
         for t in sorted(places):
             f = frames.shown(t)
             if f is None: raise InputError(f"{path}: no frame could be decoded at {t:.2f} s")
-            if f is not done[0]: done = f, np.rot90(convert.reformat(f, size or f.width, size or f.height, "rgb24", interpolation="AREA").to_ndarray(), round(f.rotation / 90))
+            if f is not done[0]: done = f, _rgb(convert, f, size or f.width, size or f.height)
             for c, k in places[t]:
                 if out[c] is None: out[c] = np.empty((len(clips[c]), *done[1].shape), np.uint8)
                 out[c][k] = done[1]
@@ -141,7 +144,7 @@ def read_frames(path:str|Path, times, # seconds from the start
     "The frames of one clip; see `read_clips`."
     return read_clips(path, [times], size, threads)[0]
 
-# %% ../nbs/library/02_video.ipynb #8a8ddce7
+# %% ../nbs/library/02_video.ipynb #b6ee303d
 class Memory:
     "Called as `read_clips` is, with the same result; a file is decoded whole the first time and kept (uint8, as large as it is)."
     def __init__(self): self.files = {}
@@ -152,7 +155,7 @@ class Memory:
             convert = VideoReformatter()
             with open_video(path) as box:
                 s = box.streams.video[0]; zero = float((s.start_time or 0) * s.time_base)
-                found = [(f.time - zero, np.rot90(convert.reformat(f, f.width, f.height, "rgb24", interpolation="AREA").to_ndarray(), round(f.rotation / 90))) for f in box.decode(video=0)]
+                found = [(f.time - zero, _rgb(convert, f, f.width, f.height)) for f in box.decode(video=0)]
                 if not found: raise InputError(f"{path}: no frame could be decoded")
                 self.files[path] = np.array([t for t, _ in found]), np.stack([x for _, x in found]), length_of(box)
         return self.files[path]
@@ -196,7 +199,7 @@ def show_frames(frames:np.ndarray, # uint8 (T, H, W, 3)
     fig.subplots_adjust(.01, .01, .99, .85, .04)
     return fig
 
-# %% ../nbs/library/02_video.ipynb #6a5d1baa
+# %% ../nbs/library/02_video.ipynb #3cbda5cb
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".m4v")
 
 def list_videos(folder:str|Path) -> list: # of Path, sorted
@@ -221,7 +224,7 @@ def usable_videos(paths, # files
     good, coverage = {}, Coverage()
     for p in paths:
         try:
-            info = probe(p); read_frames(p, [0.]); read_frames(p, [max(0., info.duration - .1)]); _decode_all(p) if whole else None
+            info = probe(p); read_clips(p, [[0.], [info.duration - .1]]); _decode_all(p) if whole else None
             good[p] = info; coverage.ok(Path(p).name)
         except InputError as e: coverage.skip(Path(p).name, e)
     coverage.check(what)
