@@ -41,13 +41,15 @@ def mask_events(pad_mask:torch.Tensor, # bool (B, E), True = not there
 # %% ../nbs/library/07_maskpred.ipynb #f2438e44
 def corrupt(features:torch.Tensor, event_mask:torch.Tensor, pad_mask:torch.Tensor, token:float=1., # share shown as mask token
             swap:float=0., # share shown as an event of elsewhere in the batch
+            blend:float=0., # share shown as a blend with one, of which that has more than half
             generator:torch.Generator|None=None) -> tuple: # (features, mask of events that become the token)
-    "Split the hidden events into token, swapped and kept."
+    "Split the hidden events into token, swapped, blended and kept."
     u = torch.rand(event_mask.shape, generator=generator).to(features.device)
     flat = features[~pad_mask]                                # events that are there
     other = flat[torch.randint(len(flat), event_mask.shape, generator=generator).to(features.device)]
-    swapped = event_mask & (u >= token) & (u < token + swap)
-    return torch.where(swapped[..., None], other, features), event_mask & (u < token)
+    share = 1 - torch.rand(event_mask.shape, generator=generator).to(features.device) / 2 if blend else torch.ones_like(u)
+    share = share.masked_fill(u < token + swap, 1.).masked_fill(~event_mask | (u < token) | (u >= token + swap + blend), 0.)
+    return torch.lerp(features, other, share[..., None]), event_mask & (u < token)
 
 # %% ../nbs/library/07_maskpred.ipynb #10f8a7e1
 class Targets(nn.Module):
@@ -102,6 +104,7 @@ class MaskConfig:
     block: bool = False         # one run of neighbours (authors' other code: True)
     token: float = 1.           # of the hidden, shown as mask token; BERT: 0.8
     swap: float = 0.            # of the hidden, shown as another event; BERT: 0.1
+    blend: float = 0.           # of the hidden, shown as a blend with another event
     temperature: float = .1     # nce, queue
     input_dropout: float = 0.   # on the features that are seen
     queue: int = 4096           # keys kept, all places together (authors' other code: 65536 for each place)
@@ -113,8 +116,9 @@ class MaskConfig:
         if self.loss not in LOSSES: raise InputError(f"loss {self.loss!r}: must be one of {', '.join(LOSSES)}")
         if not 0 < self.amount < float("inf"): raise InputError(f"amount {self.amount}: must be above 0 (below 1: a share, else a number of events)")
         if not (self.temperature > 0 and self.window_temperature > 0 and self.queue >= 1 and 0 <= self.momentum <= 1 and self.window_weight >= 0): raise InputError(f"mask prediction: temperatures {self.temperature} and {self.window_temperature} must be above 0, queue {self.queue} at least 1, momentum {self.momentum} between 0 and 1, window_weight {self.window_weight} not below 0")
-        if not (self.token >= 0 and self.swap >= 0 and self.token + self.swap <= 1): raise InputError(f"token {self.token}, swap {self.swap}: shares, together at most 1")
+        if not (min(self.token, self.swap, self.blend) >= 0 and self.token + self.swap + self.blend <= 1 + 1e-9): raise InputError(f"token {self.token}, swap {self.swap}, blend {self.blend}: shares, together at most 1")
 
+# %% ../nbs/library/07_maskpred.ipynb #b121a569
 class PlaceQueue(Queue):
     "A queue of keys that remembers at which place of its sequence each key was."
     def __init__(self, size:int, dim:int):
@@ -166,7 +170,7 @@ class MaskPrediction(nn.Module):
     def forward(self, features, pad_mask, other=None, other_pad=None, generator=None):
         cfg, middle = self.cfg, self.contextualizer.mean
         hide = mask_events(pad_mask, cfg.amount, cfg.block, generator)
-        seen, token = corrupt(middle + self.drop(features - middle), hide, pad_mask, cfg.token, cfg.swap, generator)   # a dropped number becomes its mean
+        seen, token = corrupt(middle + self.drop(features - middle), hide, pad_mask, cfg.token, cfg.swap, cfg.blend, generator)   # a dropped number becomes its mean
         (pred, c), keys = self.predictor(seen, pad_mask, token), self.keys(features, pad_mask)
         if cfg.loss == "nce": loss = nce_loss(pred, keys, hide, pad_mask, cfg.temperature)
         elif cfg.loss == "queue":

@@ -18,7 +18,7 @@ from torch import nn
 
 from .core import InputError, rng
 from .distributed import gather
-from .video import looped, read_clips, seeded, to_clip
+from .video import Memory, looped, read_clips, seeded, to_clip
 
 # %% ../nbs/library/05a_motion.ipynb #366ccc46
 @contextlib.contextmanager
@@ -63,17 +63,25 @@ class VisualAndMotion(torch.utils.data.Dataset):
     def __init__(self, infos:dict, # path -> VideoInfo
                  T:int=8, size:int=64, clip_s:float=2., strength:float=1., seed:int=0, flow:str="dis", flow_size:int|None=None, read=read_clips): # flow_size: side to which frames are resized for the flow; read: or a `Memory`
         self.paths, self.infos, self.T, self.size, self.clip_s, self.seed, self.flow, self.flow_size, self.read, self.epoch = list(infos), infos, T, size, clip_s, seed, flow, flow_size, read, 0
-        self.augments = motion_augments(size, strength)
+        self.augments, self.kept = motion_augments(size, strength), {}
     def __len__(self): return len(self.paths)
     def name(self, i): return str(self.paths[i])
+    def _edges(self, a, b): # edges of u and v, in half precision, of frames `a` and the ones after them
+        small = (lambda x: np.stack([cv2.resize(f, (self.flow_size,) * 2, interpolation=cv2.INTER_AREA) for f in x])) if self.flow_size else (lambda x: x)
+        return flow_edges(optical_flow(small(a), small(b), self.flow))[..., :2].astype(np.float16)
+    def _remembered(self, path, times, step): # the same; each pair of frames is computed once
+        frames, pairs = self.read.whole(path)[1], list(zip(self.read.places(path, times), self.read.places(path, times + step)))
+        for i, j in pairs:
+            if (path, i, j) not in self.kept: self.kept[path, i, j] = self._edges(frames[i:i + 1], frames[j:j + 1])[0]
+        return np.stack([self.kept[path, i, j] for i, j in pairs])
     def frames(self, i):
         "Frames and flow edges of both clips before augmentation: two uint8 (T, H, W, 3), two float32 (T, H', W', 3)."
-        info = self.infos[self.paths[i]]; step = 1 / (info.fps or 25)
+        info, path = self.infos[self.paths[i]], self.paths[i]; step = 1 / (info.fps or 25)
         starts = shifted_starts(info.duration, self.clip_s, rng(self.seed, "shift", self.epoch, i))
         times = [looped(s, self.clip_s, self.T, info.duration) for s in starts]
-        a1, b1, a2, b2 = self.read(self.paths[i], [times[0], times[0] + step, times[1], times[1] + step])
-        small = (lambda x: np.stack([cv2.resize(f, (self.flow_size,) * 2, interpolation=cv2.INTER_AREA) for f in x])) if self.flow_size else (lambda x: x)
-        return a1, a2, *(flow_edges(optical_flow(small(a), small(b), self.flow)) for a, b in ((a1, b1), (a2, b2)))
+        if isinstance(self.read, Memory): a1, a2 = self.read(path, times); edges = [self._remembered(path, t, step) for t in times]
+        else: a1, b1, a2, b2 = self.read(path, [times[0], times[0] + step, times[1], times[1] + step]); edges = [self._edges(a1, b1), self._edges(a2, b2)]
+        return a1, a2, *(np.concatenate([e, np.linalg.norm(e, axis=-1, keepdims=True)], -1) for e in (e.astype(np.float32) for e in edges))
     def __getitem__(self, i):
         out = []
         for k, x in enumerate(self.frames(i)):
@@ -159,6 +167,6 @@ class MoDist(nn.Module):
 def motion_backbone(cfg, # SlowFastConfig or SlowConfig of the visual pathway
                     width:int|None=None # channels of the stem; None: half of the visual pathway's
                    ) -> nn.Module:
-    "A Slow network (of 50 layers at least, pytorchvideo has no smaller one) without kernels over time, for motion clips of the same number of frames."
+    "A Slow network as deep as the visual one, without kernels over time, for motion clips of the same number of frames."
     from hiermovie.backbone import Slow, SlowConfig
-    return Slow(SlowConfig(max(cfg.depth, 50), width or cfg.width // 2, cfg.frames, cfg.size, kernels=(1, 1, 1, 1)))
+    return Slow(SlowConfig(cfg.depth, width or cfg.width // 2, cfg.frames, cfg.size, kernels=(1, 1, 1, 1)))

@@ -175,7 +175,7 @@ class ObjectPretraining(nn.Module):
 
     def _window(self, features, pad_mask, codes, numbers, generator):
         hide = mask_tracks(pad_mask, numbers[..., 0], self.share, generator)
-        seen, token = corrupt(features, hide, pad_mask, *self.split, generator)
+        seen, token = corrupt(features, hide, pad_mask, *self.split, generator=generator)
         vector, each = self.transformer(seen, pad_mask, codes, numbers, token)
         said, target = self.predict(each), self.targets(features)
         if isinstance(self.targets, ActionScores): return vector, self.scores_weight * sigmoid_kl(said[hide], target[hide])
@@ -230,5 +230,5 @@ class ObjectModel(nn.Module):
         return self.transformer(seen, pad_mask, codes, numbers, token)[0]
     def _masked(self, features, numbers): # in testing: random, but the same again for the same window
         pad = torch.zeros(features.shape[:2], dtype=torch.bool, device=features.device); g = None if self.training else torch.Generator().manual_seed(int(numbers.sum()))
-        return corrupt(features, mask_tracks(pad, numbers[..., 0], self.share, g), pad, .8, .1, g) if pad.numel() else (features, pad)
+        return corrupt(features, mask_tracks(pad, numbers[..., 0], self.share, g), pad, .8, .1, generator=g) if pad.numel() else (features, pad)
     def forward(self, *inputs): return self.head(self.drop(self.vector(*inputs)))

@@ -160,12 +160,16 @@ class Memory:
                 self.files[path] = np.array([t for t, _ in found]), np.stack([x for _, x in found]), length_of(box)
         return self.files[path]
 
+    def places(self, path, times) -> np.ndarray: # numbers of the frames that are shown at `times`
+        "Where in the decoded file to look."
+        return np.maximum(0, np.searchsorted(self.whole(path)[0], np.asarray(times) + 1e-6, "right") - 1)
+
     def __call__(self, path, clips, size:int|None=None) -> list:
-        times, frames, end = self.whole(path); clips = [np.maximum(0., c) for c in clips]
+        _, frames, end = self.whole(path); clips = [np.maximum(0., c) for c in clips]
         late = [c.min() for c in clips if c.min() >= end]
         if late: raise InputError(f"{path}: asked for {late[0]:.2f} s, but the video ends at {end:.2f} s")
         if size and frames.shape[1:3] != (size, size): return read_clips(path, clips, size)
-        return [frames[np.maximum(0, np.searchsorted(times, c + 1e-6, "right") - 1)] for c in clips]
+        return [frames[self.places(path, c)] for c in clips]
 
 # %% ../nbs/library/02_video.ipynb #e452f33f
 MEAN, STD = .45, .225
