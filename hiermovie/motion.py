@@ -66,9 +66,9 @@ class VisualAndMotion(torch.utils.data.Dataset):
         self.augments, self.kept = motion_augments(size, strength), {}
     def __len__(self): return len(self.paths)
     def name(self, i): return str(self.paths[i])
-    def _edges(self, a, b): # edges of u and v, in half precision, of frames `a` and the ones after them
+    def _edges(self, a, b): # edges of u and v as bytes, of frames `a` and the ones after them
         small = (lambda x: np.stack([cv2.resize(f, (self.flow_size,) * 2, interpolation=cv2.INTER_AREA) for f in x])) if self.flow_size else (lambda x: x)
-        return flow_edges(optical_flow(small(a), small(b), self.flow))[..., :2].astype(np.float16)
+        return np.rint(64 * np.sqrt(flow_edges(optical_flow(small(a), small(b), self.flow))[..., :2])).clip(0, 255).astype(np.uint8)
     def _remembered(self, path, times, step): # the same; each pair of frames is computed once
         frames, pairs = self.read.whole(path)[1], list(zip(self.read.places(path, times), self.read.places(path, times + step)))
         for i, j in pairs:
@@ -81,7 +81,7 @@ class VisualAndMotion(torch.utils.data.Dataset):
         times = [looped(s, self.clip_s, self.T, info.duration) for s in starts]
         if isinstance(self.read, Memory): a1, a2 = self.read(path, times); edges = [self._remembered(path, t, step) for t in times]
         else: a1, b1, a2, b2 = self.read(path, [times[0], times[0] + step, times[1], times[1] + step]); edges = [self._edges(a1, b1), self._edges(a2, b2)]
-        return a1, a2, *(np.concatenate([e, np.linalg.norm(e, axis=-1, keepdims=True)], -1) for e in (e.astype(np.float32) for e in edges))
+        return a1, a2, *(np.concatenate([e, np.linalg.norm(e, axis=-1, keepdims=True)], -1) for e in (np.square(e / np.float32(64)) for e in edges))
     def __getitem__(self, i):
         out = []
         for k, x in enumerate(self.frames(i)):
