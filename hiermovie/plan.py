@@ -45,7 +45,7 @@ class Machine:
     "What the plan is made for."
     gpus: int = 8
     cores: int = 96                 # for decoding
-    gpu_tflops: float = 120.        # assumed: what one GPU sustains in training, bf16, in 10**12 operations a second
+    gpu_tflops: float = 47.         # what one GPU sustains in training, in 10**12 operations a second (measured: SlowFast R50, bf16, batch 32, one H200; 53 with compile)
     decode_per_core: float = 20.    # clips of 32 frames a second from 340 x 256 H.264 (measured: 40 alone; half is left for augmentation)
     price: float = 2.5              # assumed: USD, one GPU for an hour
 
@@ -99,7 +99,7 @@ def show_growth(hours:list, machine:Machine=Machine()):
     return fig
 
 # %% ../nbs/library/14_plan.ipynb #1b3dfb8a
-def show_assumptions(work:list, tflops:tuple=(60, 120, 300), decode:tuple=(10, 20, 40), **machine # other fields of `Machine`
+def show_assumptions(work:list, tflops:tuple=(25, 47, 120), decode:tuple=(10, 20, 40), **machine # other fields of `Machine`
                     ):
     "Total hours over what a GPU sustains and what a core decodes."
     import matplotlib.pyplot as plt
@@ -107,5 +107,5 @@ def show_assumptions(work:list, tflops:tuple=(60, 120, 300), decode:tuple=(10, 2
     fig, ax = plt.subplots(figsize=(4.6, 3)); ax.imshow(hours, cmap="YlOrBr", aspect="auto")
     for y, row in enumerate(plans):
         for x, p in enumerate(row): ax.text(x, y, f"{p.hours.iloc[-1]:.0f} h\nCVRL waits for\n{p['waits for'][1]}", ha="center", va="center", fontsize=8, color="white" if p.hours.iloc[-1] > .6 * max(map(max, hours)) else "black")
-    ax.set_xticks(range(len(decode)), decode); ax.set_yticks(range(len(tflops)), tflops); ax.set_xlabel("clips a second per core (assumed)"); ax.set_ylabel("TFLOP/s per GPU (assumed)"); ax.set_title("hours of everything (SIMULATED)", fontsize=9); fig.tight_layout()
+    ax.set_xticks(range(len(decode)), decode); ax.set_yticks(range(len(tflops)), tflops); ax.set_xlabel("clips a second per core (assumed)"); ax.set_ylabel("TFLOP/s per GPU"); ax.set_title("hours of everything (SIMULATED)", fontsize=9); fig.tight_layout()
     return fig
