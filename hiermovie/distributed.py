@@ -115,6 +115,8 @@ def launch(command:list, # what every process runs: a program and its arguments
                           capture_output=True, text=True, env=env)
     if done.returncode:
         lines = [re.sub(r"^\[rank\d+\]: ", "", l) for l in done.stderr.strip().splitlines()]
-        said = [l for l in lines if l.startswith("error: ")] or [l for l in lines if re.match(r"[\w.]+(Error|Exception|Interrupt): .", l)] or lines[-1:] or ["no message"]
+        said = [l for l in lines if l.startswith("error: ")] or [l for l in lines if re.match(r"[\w.]+(Error|Exception|Interrupt): .", l)]
+        told = lambda pattern: [" ".join(l.split()) for l in lines if re.search(pattern, l)][-1:]      # torchrun's own summary: the last process in it was the first to fail
+        said = said or told(r"Signal \d+ \(\w+\) received") or told(r"exitcode +:") or lines[-1:] or ["no message"]
         raise InputError(f"{processes} processes: {said[0].removeprefix('error: ')}")
     return done.stdout
