@@ -13,7 +13,7 @@ import itertools
 import numpy as np
 import pandas as pd
 
-from .core import InputError, rng
+from .core import InputError, as_written, rng
 from .lvu import LVU_CLASSES, LVU_REGRESSION, LVU_TASKS, SPLITS, LvuScorer, ranks, read_splits
 from .uncertainty import interval, wilson
 
@@ -59,6 +59,7 @@ def overlaps(root, tasks=LVU_TASKS) -> tuple: # (dict of counts, DataFrame test 
     return dict(videos=len(set().union(*(v for x in t.values() for v in x.values()))), movies=len(movies), test_videos=len(tested), trained_elsewhere=len(tested & trained)), matrix
 
 # %% ../nbs/library/11e_audit.ipynb #592813c7
+@as_written
 def show_overlaps(matrix:pd.DataFrame):
     "Shared videos of every test split (rows) with every training split (columns)."
     import matplotlib.pyplot as plt
@@ -119,6 +120,7 @@ def told_apart(published=PUBLISHED, sizes=RELEASE.test) -> pd.DataFrame: # per t
     return pd.DataFrame(rows).set_index("task")
 
 # %% ../nbs/library/11e_audit.ipynb #56d3d614
+@as_written
 def show_published(published=PUBLISHED, sizes=RELEASE.test, majority=RELEASE.majority):
     "Published accuracies of the seven classification tasks with their 95% intervals; dotted: the majority class."
     import matplotlib.pyplot as plt
@@ -163,6 +165,7 @@ def rank_uncertainty(rows:dict, ids:dict, n:int=1000, seed:int=0) -> pd.DataFram
                               best=float((mean[:, i] == mean.min(1)).mean()), behind=float((mean[:, i] > mean[:, lead]).mean()), seeds=len(rows[name][tasks[0]])) for i, name in enumerate(names)]).set_index("row")
 
 # %% ../nbs/library/11e_audit.ipynb #b7f130ca
+@as_written
 def show_ranks(u:pd.DataFrame, paper:dict|None=None): # paper: row -> mean rank on the poster
     "Mean ranks with their 95% intervals; crosses: the poster's."
     import matplotlib.pyplot as plt

@@ -6,33 +6,75 @@
 __all__ = ['TABLES', 'keep_reference', 'compare_tables', 'compare_claims', 'check']
 
 # %% ../nbs/library/12b_check.ipynb #10b28457
-import json, re, shutil
+import json, os, re, shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from .core import InputError, atomic, need_folder, read_json, read_table, write_json
+from .core import InputError, need_folder, read_json, read_table, write_json
+from .runs import need_fitting, read_params
 
 # %% ../nbs/library/12b_check.ipynb #615a265e
 TABLES = ("table_roles.csv", "table_relations.csv", "table_verbs.csv", "table_lvu.csv")
 
-def keep_reference(runs:str|Path, # a finished run of a profile
-                   reference:str|Path # folder to write; what was there is replaced
-                  ) -> list: # names of the files
-    "Copy the small results of a run. `InputError` when there is no finished report."
-    runs, reference = Path(runs), Path(reference); report = runs/"report"
-    if not (report/"metrics.json").is_file(): raise InputError(f"{report}: no finished report there (metrics.json is missing)")
-    if reference.exists(): shutil.rmtree(reference)
-    reference.mkdir(parents=True)
+def _need_own(reference:Path) -> None: # `InputError` when there is anything that `keep_reference` has not written
+    if not reference.exists():
+        return
+    there = {p.name for p in reference.iterdir()} if reference.is_dir() else {reference.name}
+    told = reference/"provenance.json"
+    kept = {"provenance.json", *read_json(told).get("files", [])} if told.is_file() else set()
+    if there - kept:
+        raise InputError(f"{reference}: has things in it that `check --keep` did not write ({min(there - kept)}); nothing was touched")
+
+def _replace_folder(old:Path, new:Path) -> None: # the old one is there until the new one is
+    aside = old.with_name(f".{old.name}.old")
+    if old.exists():
+        os.replace(old, aside)
+    try:
+        os.replace(new, old)
+    except OSError:
+        if aside.exists():
+            os.replace(aside, old)
+        raise
+    if aside.exists():
+        shutil.rmtree(aside)
+
+def _copy_results(runs:Path, folder:Path) -> None:
+    report = runs/"report"
     for p in sorted(report.iterdir()):
-        if p.suffix in (".csv", ".md", ".png"): shutil.copyfile(p, reference/p.name)
+        if p.suffix in (".csv", ".md", ".png"):
+            shutil.copyfile(p, folder/p.name)
     page = (report/"index.html").read_text(encoding="utf-8")
-    with atomic(reference/"index.html") as p: p.write_text(re.sub(r'<a href="\.\./notebooks/[^"]*">(.*?)</a>', r"\1", page), encoding="utf-8")
-    names = sorted(["report", *(Path(r).name for r in read_json(report/"params.json")["reads_runs"])])      # other runs may lie there
-    made = {name: read_json(runs/name/"provenance.json") for name in names}; first = made["report"]
-    write_json(reference/"metrics.json", {name: read_json(runs/name/"metrics.json") for name in made if name != "report"})
-    write_json(reference/"provenance.json", {k: first[k] for k in ("commit", "device", "machine", "python", "versions")} | dict(data=next((m["data"] for m in made.values() if m.get("data")), None), seconds=round(sum(m["seconds"] + (m.get("start_up") or 0) for m in made.values()), 1), runs=len(made), commits=sorted({m["commit"] for m in made.values()})))
+    (folder/"index.html").write_text(re.sub(r'<a href="\.\./notebooks/[^"]*">(.*?)</a>', r"\1", page), encoding="utf-8")
+    names = sorted(["report", *(Path(r).name for r in read_params(report)["reads_runs"])])      # other runs may lie there
+    made = {name: read_json(runs/name/"provenance.json") for name in names}
+    write_json(folder/"metrics.json", {name: read_json(runs/name/"metrics.json") for name in names if name != "report"})
+    seconds = sum(m["seconds"] + (m.get("start_up") or 0) for m in made.values())
+    told = {k: made["report"][k] for k in ("commit", "device", "machine", "python", "versions")}
+    data = next((m["data"] for m in made.values() if m.get("data")), None)
+    files, commits = sorted(p.name for p in folder.iterdir()), sorted({m["commit"] for m in made.values()})
+    write_json(folder/"provenance.json", told | dict(data=data, seconds=round(seconds, 1), runs=len(made), commits=commits, files=files))
+
+def keep_reference(runs:str|Path, # a finished run of a profile
+                   reference:str|Path # folder to write; an older reference there is replaced
+                  ) -> list: # names of the files
+    "Copy the small results of a run. `InputError` when a run is not finished or does not fit to the others, or when the folder holds anything else; then nothing was touched."
+    runs, reference = Path(runs), Path(reference).resolve()
+    if not (runs/"report"/"metrics.json").is_file():
+        raise InputError(f"{runs/'report'}: no finished report there (metrics.json is missing)")
+    need_fitting([runs/"report"])
+    _need_own(reference)
+    new = reference.with_name(f".{reference.name}.new")
+    if new.exists():
+        shutil.rmtree(new)       # left by one that was killed
+    new.mkdir(parents=True)
+    try:
+        _copy_results(runs, new)
+        _replace_folder(reference, new)
+    finally:
+        if new.exists():
+            shutil.rmtree(new)
     return sorted(p.name for p in reference.iterdir())
 
 # %% ../nbs/library/12b_check.ipynb #d6110ea9

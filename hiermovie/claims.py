@@ -16,7 +16,8 @@ from joblib import Parallel, delayed
 from joblib.externals.loky import get_reusable_executor
 
 from .audit import answers
-from .core import InputError, data_root, read_json
+from .core import InputError, as_written, read_json
+from .runs import data_root
 from .lvu import LVU_CLASSES, read_lvu
 from .metrics import PAPER_NAMES, paper_table, read_predictions, scorer
 from .report import COLOURS, MADE_FROM, PAPER, read_run, runs_of
@@ -172,6 +173,7 @@ def claims_table(table:pd.DataFrame) -> pd.DataFrame:
                     "effect size": f"{e.effect:.1f}" if ran and pd.notna(e.effect) else "-", "pretrainings x heads": f"{int(e.pretrainings)} x {int(e.pairs / e.pretrainings)}" if ran else "-", "paper": f"{e.paper:+.1f}" if pd.notna(e.get("paper")) else "-", "other metrics (* interval without 0)": others or "-"})
     return pd.DataFrame(out)
 
+@as_written
 def show_claims(table:pd.DataFrame, control:bool=False):
     "Differences with their intervals, one line per claim and task (first metric)."
     import matplotlib.pyplot as plt

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from .backbone import load_weights
-from .core import InputError, read_tensors, write_tensors
+from .core import InputError, as_written, read_tensors, write_tensors
 from .features import spread
 
 # %% ../nbs/library/06_contextualizer.ipynb #f4d329b6
@@ -93,6 +93,7 @@ def attention(model:Contextualizer, features, pad_mask=None) -> torch.Tensor: # 
     return torch.stack(out)
 
 # %% ../nbs/library/06_contextualizer.ipynb #bc3e5a67
+@as_written
 def show_attention(weights, # (E, E), rows sum to 1
                    query:int, # the event that looks
                    frames, # uint8 (E, H, W, 3)
@@ -117,6 +118,7 @@ def principal(x, k:int=2) -> torch.Tensor: # (N, k)
     x = torch.as_tensor(x, dtype=torch.float32); U, S, _ = torch.linalg.svd(x - x.mean(0), full_matrices=False)
     return (U * S)[:, :k]
 
+@as_written
 def show_before_after(before, after, # (N, D), (N, C)
                       labels:list, # N words
                       most:int=8 # words that get a colour

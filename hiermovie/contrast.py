@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .core import InputError, rng
+from .core import InputError, as_written, rng
 from .distributed import gather, rank, world
 from .video import looped, read_clips, seeded, to_clip
 
@@ -77,6 +77,7 @@ class TwoViews(torch.utils.data.Dataset):
         return tuple(to_clip(seeded(a, x, self.seed, "augment", self.epoch, i, v)) for v, (a, x) in enumerate(zip(self.augments, xs)))
 
 # %% ../nbs/library/05_contrast.ipynb #73cc60c5
+@as_written
 def show_views(data:TwoViews, i:int, frames:int=5):
     "Two views of one video, before and after augmentation."
     import matplotlib.pyplot as plt

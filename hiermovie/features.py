@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .core import InputError, atomic, need_file, read_json, write_json
+from .core import InputError, as_written, atomic, need_file, read_json, write_json
 from .video import read_frames
 
 # %% ../nbs/library/03_features.ipynb #d153078f
@@ -25,6 +25,7 @@ def cut_events(duration:float, # seconds
     return [(i * event_s, (i + 1) * event_s) for i in range(n)]
 
 # %% ../nbs/library/03_features.ipynb #40d62cbc
+@as_written
 def show_events(path:str|Path, duration:float, event_s:float=2., n:int=10):
     "The middle frame of the first `n` events of a video, with their times."
     from hiermovie.video import show_frames
@@ -108,6 +109,7 @@ def self_similarity(features) -> np.ndarray: # (E, E), in -1 .. 1
     n = np.linalg.norm(x, axis=1, keepdims=True)
     return (x / np.maximum(n, 1e-12)) @ (x / np.maximum(n, 1e-12)).T
 
+@as_written
 def show_similarity(S, event_s:float=2.):
     "A self-similarity matrix over time."
     import matplotlib.pyplot as plt

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from .backbone import SlowFast, load_weights
 from .checkpoints import read_weights
-from .core import Coverage, InputError, atomic, need_file, read_json, read_table, write_json, write_table
+from .core import Coverage, InputError, as_written, atomic, need_file, read_json, read_table, write_json, write_table
 from .distributed import on_device
 from .pickles import plain_pickle, read_pickle
 from .video import clip_times, probe, read_clips, read_frames, to_clip
@@ -293,6 +293,7 @@ def read_instance_store(store:str|Path) -> tuple: # (InstanceStore, index)
     for v in index["videos"]: need_file(Path(store)/f"{v}_inst.npz", "instance file")
     return InstanceStore(store, index["videos"], index["dim"]), index
 
+@as_written
 def show_instances(path:str|Path, store:str|Path, n:int=6):
     "A few moments of a video with the boxes of its instances, coloured by track."
     import matplotlib.pyplot as plt

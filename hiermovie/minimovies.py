@@ -25,7 +25,7 @@ from joblib import Parallel, delayed
 from joblib.externals.loky import get_reusable_executor
 from tqdm import tqdm
 
-from .core import InputError, atomic, derive_seed, read_json, rng, write_json, write_table
+from .core import InputError, as_written, atomic, derive_seed, read_json, rng, write_json, write_table
 
 # %% ../nbs/library/01_minimovies.ipynb #c0b09030
 COLOURS = dict(red=(222, 45, 45), green=(46, 172, 70), blue=(52, 92, 230), yellow=(240, 214, 40), purple=(150, 55, 190), white=(240, 240, 240))
@@ -320,6 +320,7 @@ def boxes(shot:Shot, world:World, times:list # each 0 <= u < 1, time within the 
     return found
 
 # %% ../nbs/library/01_minimovies.ipynb #02623dd8
+@as_written
 def show_verbs(world:World, columns:int=2, frames:int=6):
     "A contact sheet: one strip of frames per verb."
     import matplotlib.pyplot as plt
@@ -378,6 +379,7 @@ def transition_matrix(genre:str, relationship:str|None=None) -> np.ndarray: # (2
         for p, (n, _, _) in next_events(v, genre, relationship): P[i, names.index(n)] += p
     return P
 
+@as_written
 def show_grammar(genres=("comedy", "thriller")):
     "Transition matrices side by side."
     import matplotlib.pyplot as plt
@@ -391,6 +393,7 @@ def show_grammar(genres=("comedy", "thriller")):
     return fig
 
 # %% ../nbs/library/01_minimovies.ipynb #78ab1ba5
+@as_written
 def show_grammar_graph(genre:str="comedy"):
     "The likeliest next event of every verb as arrows; colours: the relation."
     import matplotlib.pyplot as plt
@@ -665,6 +668,7 @@ def write_minimovies(root:str|Path, world:World=World(), kinetics:tuple=(200, 50
     return manifest
 
 # %% ../nbs/library/01_minimovies.ipynb #5607246b
+@as_written
 def show_segment(root:Path, segment:str, split:str="valid"):
     "Five events of a segment: a frame each, and the first annotation beneath."
     import matplotlib.pyplot as plt

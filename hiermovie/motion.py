@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .core import InputError, rng
+from .core import InputError, as_written, rng
 from .distributed import gather
 from .video import Memory, looped, read_clips, seeded, to_clip
 
@@ -90,6 +90,7 @@ class VisualAndMotion(torch.utils.data.Dataset):
         return tuple(out)
 
 # %% ../nbs/library/05a_motion.ipynb #cf14f0b2
+@as_written
 def show_motion(data:VisualAndMotion, i:int, frames:int=6):
     "The first clip of a video and its flow edges."
     import matplotlib.pyplot as plt

@@ -17,7 +17,7 @@ from torch import nn
 
 from .backbone import load_weights
 from .checkpoints import read_weights
-from .core import InputError, read_tensors, rng, write_tensors
+from .core import InputError, as_written, read_tensors, rng, write_tensors
 from .features import spread
 from .instances import Instances
 from .maskpred import corrupt, nce_loss
@@ -112,6 +112,7 @@ class ObjectTransformer(nn.Module):
         return self.pool(y[:, 0]), y[:, 1:]
 
 # %% ../nbs/library/11c_objects.ipynb #4912c86b
+@as_written
 def show_window(item, hidden=None): # item: as `tokens_of` gives it; hidden: bool (n,)
     "Instances of a window over time, a line per track; hidden ones are empty, shots are shaded."
     import matplotlib.pyplot as plt

@@ -14,7 +14,7 @@ from torch import nn
 
 from .backbone import SlowFast
 from .contextualizer import Contextualizer, ContextualizerConfig
-from .core import InputError
+from .core import InputError, as_written
 from .motion import motion_backbone
 
 # %% ../nbs/library/14_plan.ipynb #f075ca35
@@ -87,6 +87,7 @@ def plan(work:list, machine:Machine=Machine()) -> pd.DataFrame: # one row per st
     return pd.DataFrame([*rows, {"stage": "all", **total, "waits for": ""}])
 
 # %% ../nbs/library/14_plan.ipynb #89b24bd4
+@as_written
 def show_growth(hours:list, machine:Machine=Machine()):
     "Time and storage against hours of film."
     import matplotlib.pyplot as plt
@@ -99,6 +100,7 @@ def show_growth(hours:list, machine:Machine=Machine()):
     return fig
 
 # %% ../nbs/library/14_plan.ipynb #1b3dfb8a
+@as_written
 def show_assumptions(work:list, tflops:tuple=(25, 47, 120), decode:tuple=(10, 20, 40), **machine # other fields of `Machine`
                     ):
     "Total hours over what a GPU sustains and what a core decodes."

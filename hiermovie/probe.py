@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .core import InputError, derive_seed, seed_all
+from .core import InputError, as_written, derive_seed, seed_all
 from .train import Batches, FitOptions, fit
 from .uncertainty import wilson
 from .video import looped, read_clips, to_clip
@@ -92,6 +92,7 @@ def probe_scores(train:torch.Tensor, train_y:torch.Tensor, test:torch.Tensor, te
     return dict(n=n, linear=[accuracy(a, test_y) for a in answers], linear_top5=[accuracy(a, test_y, 5) for a in answers], knn=accuracy(votes, test_y),
                 knn_interval=list(wilson(round(accuracy(votes, test_y) * n), n)), retrieval=retrieval_at(q, test_y, b, train_y), majority=(test_y == common).float().mean().item(), chance=1 / classes)
 
+@as_written
 def show_probe(scores:dict # name of a backbone -> `probe_scores`
               ):
     "Linear probe and nearest neighbours side by side, with chance and the most frequent class."

@@ -6,24 +6,27 @@
 __all__ = ['NAMES', 'PAPER', 'PAPER_LVU', 'MORE_LVU', 'MADE_FROM', 'COLOURS', 'read_run', 'gather', 'name_of', 'runs_of',
            'vidsitu_table', 'lvu_table', 'lvu_ranks', 'rank_rows', 'wide_table', 'caption', 'write_tables',
            'markdown_table', 'probe_table', 'published_table', 'show_bars', 'show_lvu', 'show_losses', 'gather_sweep',
-           'show_sweep', 'show_two_levels', 'html_table', 'figure', 'write_page', 'best_of', 'pick_segments', 'example',
-           'efficiency', 'show_efficiency', 'losses', 'statistics_table', 'costs']
+           'show_sweep', 'show_two_levels', 'html_table', 'figure', 'figures', 'write_page', 'best_of', 'pick_segments',
+           'example_film', 'data_of', 'example', 'efficiency', 'show_efficiency', 'losses', 'statistics_table', 'costs']
 
 # %% ../nbs/library/12_report.ipynb #585f2d0c
-import base64, html
+import base64, hashlib
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from jinja2 import Template
+from jinja2 import Environment
+from markupsafe import Markup
 
 from .audit import PUBLISHED, RELEASE, certainty
-from .core import InputError, atomic, data_root, read_json, write_table
+from .core import InputError, as_written, atomic, read_json, write_table
+from .runs import data_root, need_fitting, read_params
 from .lvu import LVU_CLASSES, LVU_REGRESSION, LVU_TASKS, rank_table
 from .metrics import EVENTS, PAPER_NAMES, paper_table, short_role
 from .uncertainty import wilson
+from .video import find_videos, named_videos, usable_videos
 
 # %% ../nbs/library/12_report.ipynb #a9775835
 _SUFFIXES = {"-verbs": ", tuned on verbs", "-joint": ", end to end", "+text": ", told verbs and roles"}
@@ -51,14 +54,15 @@ MADE_FROM = ("features_run", "instances_run", "backbone_run", "contextualizer_ru
 def read_run(folder) -> dict:
     "A finished run: name, params, metrics, provenance."
     folder = Path(folder)
-    return dict(name=folder.name, folder=folder, **{k: read_json(folder/f"{k}.json") for k in ("params", "metrics", "provenance")})
+    return dict(name=folder.name, folder=folder, params=read_params(folder), **{k: read_json(folder/f"{k}.json") for k in ("metrics", "provenance")})
 
 def gather(folders:list) -> dict: # name -> run, with `backbone` and `contextualizer` where they apply
-    "Read run folders; `InputError` names one that has not finished."
+    "Read run folders; `InputError` names one that has not finished, or that was made from other results than those that lie there now."
     runs = {}
     for f in folders:
         if not (Path(f)/"metrics.json").is_file(): raise InputError(f"{f}: no finished run there (metrics.json is missing)")
         runs[Path(f).name] = read_run(f)
+    need_fitting(folders)
     for r in runs.values():
         p, kind = r["params"], r["params"].get("contextualizer")
         if p.get("features_run"): r["backbone"] = _maker(read_run(p["features_run"])["params"]["backbone_run"])
@@ -243,6 +247,7 @@ def published_table() -> pd.DataFrame:
 # %% ../nbs/library/12_report.ipynb #bb6ffb6c
 COLOURS = sns.color_palette("colorblind")
 
+@as_written
 def show_bars(table:pd.DataFrame, title:str):
     "Rows of a VidSitu table as points with their deviation, a panel per metric; colour: the contextualizer; dotted: the majority answer."
     metrics, ran = list(dict.fromkeys(table.metric)), table[table.status == "run"]
@@ -260,6 +265,7 @@ def show_bars(table:pd.DataFrame, title:str):
     fig.suptitle(f"{title}; dotted: majority answer", fontsize=9); fig.tight_layout()
     return fig
 
+@as_written
 def show_lvu(table:pd.DataFrame):
     "LVU: accuracies of seven tasks and errors of two, for the poster's rows that ran; dotted the majority class, dashed what the best reader scores."
     ran = table[table.status == "run"]; rows = list(dict.fromkeys(zip(ran.instance, ran.scene))); width = .8 / max(1, len(rows))
@@ -278,6 +284,7 @@ def show_lvu(table:pd.DataFrame):
     return fig
 
 # %% ../nbs/library/12_report.ipynb #223a097c
+@as_written
 def show_losses(logs:dict, # name of a run -> table with step and loss
                 smooth:int=20):
     "Training losses, a panel per run: running mean over `smooth` steps, behind it the loss of each step, in grey the other runs."
@@ -312,6 +319,7 @@ def gather_sweep(runs:dict, parameter:str, values:list, seeds:list, lines:list) 
         if got != want: raise InputError(f"sweep over {parameter}: {line} has runs {got}, expected {want}")
     return table
 
+@as_written
 def show_sweep(table:pd.DataFrame, parameter:str, title:str):
     "One panel per quantity, one line per run that was measured."
     whats = list(dict.fromkeys(table.what)); values = list(dict.fromkeys(table.value.dropna()))
@@ -349,32 +357,66 @@ def show_two_levels(frames:np.ndarray, # uint8 (5, H, W, 3), one per event
     return fig
 
 # %% ../nbs/library/12_report.ipynb #51847ce0
-_page = Template("""<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{{ title }}</title><style>
-body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:1rem;color:#1b1b1b;background:#fff}h1{line-height:1.2}h2{margin-top:2.2rem;border-bottom:1px solid #ccc}
-.wide{overflow-x:auto}table{border-collapse:collapse;font-size:.85rem;white-space:nowrap}th,td{padding:.3rem .6rem;border-bottom:1px solid #ddd;text-align:left}th{background:#f3f3f3}td:first-child{white-space:normal;min-width:11rem}
-.fig{overflow-x:auto}.fig img{display:block;width:100%;min-width:34rem;max-width:60rem;height:auto}.examples{display:flex;flex-wrap:wrap;gap:1rem}.examples figure{margin:0;flex:1 1 16rem;min-width:0}video{width:100%;max-width:18rem;image-rendering:pixelated;background:#000}.ok{color:#00664b;font-weight:600}.ko{color:#a13a00}.note{color:#555;font-size:.9rem}td.no{color:#888;font-style:italic}.warn{background:#fff6dd;padding:.6rem 1rem;border-left:4px solid #e0a800}</style></head><body>
+_style = """
+body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:1rem;color:#1b1b1b;background:#fff}
+h1{line-height:1.2}
+h2{margin-top:2.2rem;border-bottom:1px solid #ccc}
+.wide{overflow-x:auto}
+table{border-collapse:collapse;font-size:.85rem;white-space:nowrap}
+th,td{padding:.3rem .6rem;border-bottom:1px solid #ddd;text-align:left}
+th{background:#f3f3f3}
+td:first-child{white-space:normal;min-width:11rem}
+.fig{overflow-x:auto}
+.fig img{display:block;width:100%;min-width:34rem;max-width:60rem;height:auto}
+.examples{display:flex;flex-wrap:wrap;gap:1rem}
+.examples figure{margin:0;flex:1 1 16rem;min-width:0}
+video{width:100%;max-width:18rem;image-rendering:pixelated;background:#000}
+.ok{color:#00664b;font-weight:600}
+.ko{color:#a13a00}
+.note{color:#555;font-size:.9rem}
+td.no{color:#888;font-style:italic}
+.warn{background:#fff6dd;padding:.6rem 1rem;border-left:4px solid #e0a800}
+"""
+
+# Nothing but this style, and pictures and films that lie in the page itself: no script, no address elsewhere.
+_policy = f"default-src 'none'; style-src 'sha256-{base64.b64encode(hashlib.sha256(_style.encode()).digest()).decode()}'; img-src data:; media-src data:; base-uri 'none'; form-action 'none'"
+
+_page = Environment(autoescape=True).from_string("""<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{{ policy }}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ title }}</title><style>{{ style }}</style></head><body>
 <h1>{{ title }}</h1>{% for p in summary %}<p{% if loop.first %} class="warn"{% endif %}>{{ p }}</p>{% endfor %}
-{% for s in sections %}<h2>{{ s.title }}</h2>{% if s.text %}<p>{{ s.text }}</p>{% endif %}{% for f in s.figures %}<div class="fig"><img alt="{{ f.alt }}" src="data:image/png;base64,{{ f.data }}"></div>{% endfor %}
-{% for e in s.examples %}<h3>{{ e.title }}</h3><div class="examples"><figure><video controls loop muted playsinline preload="metadata" src="data:video/mp4;base64,{{ e.data }}"></video></figure></div><div class="wide">{{ e.table }}</div>{% endfor %}
-{% if s.table %}<div class="wide">{{ s.table }}</div>{% endif %}{% if s.caption %}<p class="note">{{ s.caption }}</p>{% endif %}{% endfor %}</body></html>""")
+{% for s in sections %}<h2>{{ s.title }}</h2>{% if s.text %}<p>{{ s.text }}</p>{% endif %}
+{% for f in s.figures %}<div class="fig"><img alt="{{ f.alt }}" src="data:image/png;base64,{{ f.data }}"></div>{% endfor %}
+{% for e in s.examples %}<h3>{{ e.title }}</h3><div class="examples"><figure><video controls loop muted playsinline preload="metadata" src="data:{{ e.kind }};base64,{{ e.data }}"></video></figure></div><div class="wide">{{ e.table }}</div>{% endfor %}
+{% if s.table %}<div class="wide">{{ s.table }}</div>{% endif %}{% if s.caption %}<p class="note">{{ s.caption }}</p>{% endif %}{% endfor %}</body></html>
+""")
 
 def html_table(table:pd.DataFrame, links:dict|None=None # first column's text -> address
-              ) -> str:
+              ) -> Markup:
     "A table as HTML; cells that say `not run` are greyed, everything is escaped."
-    cell = lambda v: f"<td{' class=no' if str(v).startswith('not run') else ''}>{html.escape(str(v))}</td>"
-    first = lambda v: f'<td><a href="{html.escape(links[v])}">{html.escape(v)}</a></td>' if links and v in links else cell(v)
-    rows = ["<tr>" + first(r[0]) + "".join(map(cell, r[1:])) + "</tr>" for r in table.itertuples(index=False)]
-    return "<table><thead><tr>" + "".join(f"<th>{html.escape(str(c))}</th>" for c in table.columns) + "</tr></thead><tbody>" + "".join(rows) + "</tbody></table>"
+    cell = lambda v: Markup("<td class=no>{}</td>" if str(v).startswith("not run") else "<td>{}</td>").format(v)
+    first = lambda v: Markup('<td><a href="{}">{}</a></td>').format(links[v], v) if links and v in links else cell(v)
+    rows = [Markup("<tr>") + first(r[0]) + Markup("").join(map(cell, r[1:])) + Markup("</tr>") for r in table.itertuples(index=False)]
+    head = Markup("").join(Markup("<th>{}</th>").format(c) for c in table.columns)
+    return Markup("<table><thead><tr>") + head + Markup("</tr></thead><tbody>") + Markup("").join(rows) + Markup("</tbody></table>")
 
 def figure(path, alt:str) -> dict:
     "A PNG file, to be put into the page."
     return dict(alt=alt, data=base64.b64encode(Path(path).read_bytes()).decode())
 
+def figures(folder, alts:dict # name of a PNG file without suffix -> what it shows
+           ) -> list:
+    "The pictures of a run that could be drawn."
+    return [figure(Path(folder)/f"{name}.png", alt) for name, alt in alts.items() if (Path(folder)/f"{name}.png").is_file()]
+
 def write_page(path, title:str, summary:list, # paragraphs; the first is set apart
-               sections:list # dicts of title, and where wanted text, figures, examples, table (HTML), caption
+               sections:list # dicts of title, and where wanted text, figures, examples, table (`Markup`), caption
               ) -> None:
-    "Write the report page."
-    with atomic(path) as p: p.write_text(_page.render(title=html.escape(title), summary=[html.escape(s) for s in summary], sections=sections), encoding="utf-8")
+    "Write the report page: one file, in which everything that is not `Markup` is text."
+    page = _page.render(title=title, summary=summary, sections=sections, style=Markup(_style), policy=_policy)
+    with atomic(path) as p: p.write_text(page, encoding="utf-8")
 
 # %% ../nbs/library/12_report.ipynb #89a6bf7b
 def best_of(table:pd.DataFrame) -> str:
@@ -391,19 +433,44 @@ def pick_segments(verbs:list, truth:list # official verb predictions; verb ids o
     right = [sum(top[0] == v for top, v in zip(p["pred_vbs_ev"], truth[p["ann_idx"]])) for p in verbs]
     order = sorted(range(len(right)), key=lambda i: -right[i]); return [order[0], order[len(order) // 2], next(i for i in order if right[i] == right[order[-1]])]
 
+def example_film(root:Path) -> Path: # of a data root
+    "A film that can be decoded: a VidSitu segment, else an LVU video, a MovieClip, a Kinetics clip. `InputError` when there is none."
+    folders = [root/c/"videos" for c in ("vidsitu", "lvu", "movieclips")]
+    films = [p for f in folders for p in sorted(named_videos(f).values())[:20]] or find_videos(root)[:20]
+    good, _ = usable_videos(films, f"films of {root}")
+    return next(iter(good))
+
+def data_of(runs:dict) -> dict: # a run as `read_run` gives it
+    "The data run behind these runs; `InputError` when they name none."
+    folders = [r["folder"] for r in runs.values() if (r["folder"]/"root.json").exists()]
+    folders += [r["params"]["data_run"] for r in runs.values() if r["params"].get("data_run")]
+    if not folders: raise InputError("no run names its data (data_run)")
+    return read_run(folders[0])
+
+_KINDS = {".webm": "video/webm", ".mkv": "video/x-matroska", ".mov": "video/quicktime"}      # others: mp4
+
+def _said(said, true) -> Markup: # an answer, right or wrong
+    return Markup('<span class="{}">{}</span>').format("ok" if said == true else "ko", said)
+
+def _lines(pairs) -> Markup: # of (name, text)
+    return Markup("<br>").join(Markup("{}: {}").format(name, text) for name, text in pairs)
+
+def _event_row(e:int, annotation:dict, verbs, roles, relations) -> list: # cells
+    ev = EVENTS[e]
+    a, answers = annotation[ev], roles["vb_output"].get(ev, {}) if roles else {}
+    args = [(short_role(k), v) for k, v in a["Args"].items()]
+    verb = _said(verbs["pred_vbs_ev"][e][0], a["VerbID"]) if verbs else "-"
+    role = _lines((k, _said(answers.get(k, "-"), v)) for k, v in args) if roles else "-"
+    relation = "-" if e == 2 or not relations else _said(relations["pred_evrels_ev"][e - (e > 2)][0], a["EvRel"])
+    return [f"{ev} ({2 * e}-{2 * e + 2} s)", a["VerbID"], verb, _lines(args), role, "-" if e == 2 else a["EvRel"], relation]
+
 def example(video, title:str, annotation:dict, verbs:dict|None=None, roles:dict|None=None, relations:dict|None=None # official predictions of the segment
            ) -> dict:
     "A film for the page with its annotation and the models' answers."
-    mark = lambda said, true: f'<span class="{"ok" if said == true else "ko"}">{html.escape(str(said))}</span>'
-    rows = []
-    for e, ev in enumerate(EVENTS):
-        a = annotation[ev]; said = roles["vb_output"].get(ev, {}) if roles else {}
-        cells = [f"{ev} ({2*e}-{2*e + 2} s)", html.escape(a["VerbID"]), mark(verbs["pred_vbs_ev"][e][0], a["VerbID"]) if verbs else "-",
-                 "<br>".join(f"{short_role(k)}: {html.escape(v)}" for k, v in a["Args"].items()), "<br>".join(f"{short_role(k)}: {mark(said.get(short_role(k), '-'), v)}" for k, v in a["Args"].items()) if roles else "-",
-                 "-" if e == 2 else html.escape(a["EvRel"]), "-" if e == 2 or not relations else mark(relations["pred_evrels_ev"][e - (e > 2)][0], a["EvRel"])]
-        rows.append("<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>")
-    head = "".join(f"<th>{h}</th>" for h in ("event", "verb", "said", "roles", "said", "to Ev3", "said"))
-    return dict(title=html.escape(title), data=base64.b64encode(Path(video).read_bytes()).decode(), table=f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>")
+    columns = ["event", "verb", "said", "roles", "said ", "to Ev3", "said  "]
+    rows = pd.DataFrame([_event_row(e, annotation, verbs, roles, relations) for e in range(5)], columns=columns)
+    kind = _KINDS.get(Path(video).suffix.lower(), "video/mp4")
+    return dict(title=title, kind=kind, data=base64.b64encode(Path(video).read_bytes()).decode(), table=html_table(rows))
 
 # %% ../nbs/library/12_report.ipynb #830aa301
 def efficiency(runs:dict) -> pd.DataFrame: # task, against, line, value, seed, score; empty when nothing was run with less
@@ -423,6 +490,7 @@ def efficiency(runs:dict) -> pd.DataFrame: # task, against, line, value, seed, s
     several = table.groupby(["task", "against"]).value.transform(lambda v: v.dropna().nunique() > 1) if len(table) else []
     return table[several].reset_index(drop=True) if len(table) else table
 
+@as_written
 def show_efficiency(table:pd.DataFrame):
     "One panel per task and axis; mean ± deviation over seeds; dashed: what does not depend on the axis."
     panels = sorted(dict.fromkeys(zip(table.task, table.metric, table.against)), reverse=True)

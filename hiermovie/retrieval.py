@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .core import InputError, rng
+from .core import InputError, as_written, rng
 from .distributed import on_device
 from .maskpred import MaskPrediction
 
@@ -52,6 +52,7 @@ def retrieval(model:MaskPrediction, features, pad_mask, # sequences of at least 
     return dict(found={k: v[0] for k, v in scores.items()}, cosine={k: v[1] for k, v in scores.items()}, among=among, chance=1 / among, n=len(b), own_keys=model.cfg.loss == "queue")
 
 # %% ../nbs/library/07b_retrieval.ipynb #d26d7d4c
+@as_written
 def show_mask(similarity:torch.Tensor, # (E, E): prediction of event i (hidden) against the target of event j
               event_mask:torch.Tensor, # bool (E,)
               frames=None # uint8 (E, H, W, 3)
@@ -87,6 +88,7 @@ def nearest_events(model:MaskPrediction, features, pad_mask, # (B, E, D), (B, E)
     best = cos.flatten().topk(k).indices
     return [(int(i) // cos.shape[1], int(i) % cos.shape[1], cos.flatten()[i].item()) for i in best]
 
+@as_written
 def show_nearest(story, # uint8 (E, H, W, 3): frames of the sequence
                  event:int, # the hidden one
                  found, # uint8 (k, H, W, 3): frames of the nearest events

@@ -12,6 +12,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from .core import as_written
 from .metrics import EVENTS, RELATED, RELATIONS, SCORED_ROLES, short_role
 from .vidsitu import Segments
 
@@ -52,6 +53,7 @@ def relation_table(segments:Segments) -> pd.DataFrame: # event, relation, share
     return pd.DataFrame([dict(event=name, relation=r, share=share(events, r)) for name, events in [(e, (e,)) for e in RELATED] + [("all", RELATED)] for r in (*RELATIONS, "Null") if share(RELATED, r)])
 
 # %% ../nbs/library/10f_statistics.ipynb #e6d6436c
+@as_written
 def show_statistics(splits:dict, # name -> Segments
                     verbs:int=25):
     "Most frequent verbs, roles, different verbs per segment, and relation shares, one colour per split."

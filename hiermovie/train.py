@@ -19,7 +19,7 @@ from torch import nn
 from tqdm import tqdm
 
 from .backbone import load_weights
-from .core import InputError, atomic, rng, seed_all, write_table
+from .core import InputError, as_written, atomic, rng, seed_all, write_table
 from .distributed import pick_device, rank, sync_batchnorm, world
 
 # %% ../nbs/library/08_train.ipynb #7b2639ae
@@ -221,6 +221,7 @@ def _keep(state, model, optimizer, step, log, plan, options):
     if options.log_file: write_table(options.log_file, pd.DataFrame(log, columns=COLUMNS))
 
 # %% ../nbs/library/08_train.ipynb #2d79ccfc
+@as_written
 def show_log(logs:dict, # name -> table with step and loss
              smooth:int=10, chance:float|None=None # a loss to compare with
             ):

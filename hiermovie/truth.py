@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from .core import InputError, rng
+from .core import InputError, as_written, rng
 from .minimovies import GENRES, RELATIONSHIPS, SCENES, SPEAKING, VERBS, WRITERS, YEARS, World, audience, lvu_rows, make_movie, shares, tell, transition_matrix, two_characters, youtube_id
 
 # %% ../nbs/library/01a_truth.ipynb #47d46d90
@@ -106,6 +106,7 @@ def look_lengths(world:World=World(), seconds:tuple=(40, 70), lengths:tuple=(1, 
     way = t[list(lengths)].sub(blind, axis=0).div(t.whole - blind, axis=0)
     return t.assign(blind=blind, needs=[next((k for k in lengths if way.loc[task, k] >= .9), "whole") for task in t.index]).loc[[*classes, *spread]]
 
+@as_written
 def show_look_lengths(table:pd.DataFrame):
     "How far from blind guessing to the whole video each task gets with so many events."
     lengths = [c for c in table.columns if isinstance(c, int)]

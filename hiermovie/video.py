@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MEAN', 'STD', 'SUFFIXES', 'video_address', 'open_video', 'VideoInfo', 'length_of', 'probe', 'read_clips',
            'read_frames', 'Memory', 'clip_times', 'looped', 'to_clip', 'show_frames', 'list_videos', 'find_videos',
-           'usable_videos', 'read_kinetics', 'read_clip_list', 'seeded', 'LabelledClips']
+           'named_videos', 'video_path', 'usable_videos', 'read_kinetics', 'read_clip_list', 'seeded', 'LabelledClips']
 
 # %% ../nbs/library/02_video.ipynb #edf67ada
 import contextlib, os, re
@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from av.video.reformatter import VideoReformatter
 
-from .core import Coverage, InputError, derive_seed, need_file, need_folder, read_table, rng
+from .core import Coverage, InputError, as_written, derive_seed, need_file, need_folder, read_table, rng
 
 # %% ../nbs/library/02_video.ipynb #43c4889f
 def video_address(path:str|Path) -> tuple: # (address, options)
@@ -189,6 +189,7 @@ def to_clip(frames) -> torch.Tensor: # float32 (3, T, H, W)
     return ((x.float() / 255 - MEAN) / STD).transpose(0, 1).contiguous()
 
 # %% ../nbs/library/02_video.ipynb #424c09c7
+@as_written
 def show_frames(frames:np.ndarray, # uint8 (T, H, W, 3)
                 n:int=8, # how many, evenly spread
                 titles=None):
@@ -206,15 +207,28 @@ def show_frames(frames:np.ndarray, # uint8 (T, H, W, 3)
 # %% ../nbs/library/02_video.ipynb #3cbda5cb
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".m4v")
 
+def _is_video(name:str) -> bool:
+    return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
+
 def list_videos(folder:str|Path) -> list: # of Path, sorted
     "Video files in `folder` (not below it); `InputError` when there is none."
-    found = sorted(p for p in need_folder(folder).iterdir() if p.suffix.lower() in SUFFIXES)
+    found = sorted(p for p in need_folder(folder).iterdir() if _is_video(p.name))
     if not found: raise InputError(f"{folder}: no video files ({', '.join(SUFFIXES)})")
     return found
 
 def find_videos(root:str|Path) -> list: # of Path, sorted
     "Video files anywhere below `root`, through symbolic links too."
-    return sorted(Path(d)/f for d, _, files in os.walk(root, followlinks=True) for f in files if Path(f).suffix.lower() in SUFFIXES)
+    return sorted(Path(d)/f for d, _, files in os.walk(root, followlinks=True) for f in files if _is_video(f))
+
+def named_videos(folder:str|Path) -> dict: # name without suffix -> Path; empty when there is no such folder
+    "The videos in a folder by their names, in whatever container they are; of equal names the first of `SUFFIXES`."
+    files = [p for p in Path(folder).iterdir() if _is_video(p.name)] if Path(folder).is_dir() else []
+    return {p.stem: p for p in sorted(files, key=lambda p: (-SUFFIXES.index(p.suffix.lower()), p.name))}
+
+def video_path(folder:str|Path, name:str) -> Path:
+    "The video called `name` in a folder, in whatever container; `<name>.mp4`, which is not there, when there is none."
+    path = Path(folder)/f"{name}.mp4"
+    return path if path.is_file() else named_videos(folder).get(name, path)
 
 def _decode_all(path):
     with open_video(path) as box:
@@ -244,7 +258,9 @@ def read_kinetics(root:str|Path, split:str) -> pd.DataFrame: # video_id, label, 
         if bad.any(): raise InputError(f"{root/split}.csv, row {int(bad.idxmax()) + 2}: {column} is {table[column][bad.idxmax()]!r}, expected seconds")
     name = lambda r: f"{r.youtube_id}_{int(r.time_start):06d}_{int(r.time_end):06d}"
     ids = [name(r) for r in table.itertuples()]
-    return pd.DataFrame(dict(video_id=ids, label=table.label, path=[root/split/l/f"{i}.mp4" for l, i in zip(table.label, ids)]))
+    there = {label: named_videos(root/split/label) for label in table.label.unique()}
+    paths = [there[l].get(i, root/split/l/f"{i}.mp4") for l, i in zip(table.label, ids)]
+    return pd.DataFrame(dict(video_id=ids, label=table.label, path=paths))
 
 # %% ../nbs/library/02_video.ipynb #0a818301
 def read_clip_list(path:str|Path, # the list

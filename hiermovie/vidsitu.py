@@ -21,7 +21,7 @@ from torch import nn
 
 from .backbone import load_weights
 from .contextualizer import Contextualizer, ContextualizerConfig, load_contextualizer
-from .core import InputError, read_json, read_tensors, rng, write_tensors
+from .core import InputError, as_written, read_json, read_tensors, rng, write_tensors
 from .distributed import on_device
 from .features import read_index, read_store, spread
 from .metrics import EVENTS, RELATED, RELATIONS, evaluate, short_role
@@ -277,6 +277,7 @@ def answer_of(folder, task:str, at:int # position of a segment in its split
     if not said: raise InputError(f"{folder}: no prediction for segment number {at}")
     return said[0]
 
+@as_written
 def show_answers(frames, # uint8 (5, H, W, 3)
                  annotation:dict, verbs:dict|None=None, roles:dict|None=None, relations:dict|None=None # official predictions of the segment
                 ):
