@@ -9,6 +9,16 @@ UV      := uv==0.13.9
 
 # stages and tests start several times faster from compiled bytecode
 unexport PYTHONDONTWRITEBYTECODE
+# the kernels are those of .venv, whatever else on this machine is called python3
+unexport JUPYTER_PATH
+# values reach the programs through the environment, so that they may have any characters in them
+export PROFILE DATA
+
+# programs that keep files in the home folder get one here when that one cannot be written to
+ifneq ($(shell t=$$(mktemp -d "$$HOME/.hiermovie.XXXXXX" 2>/dev/null) && rmdir "$$t" && echo yes),yes)
+export HOME := $(CURDIR)/.home
+$(shell mkdir -p "$(CURDIR)/.home")
+endif
 
 .PHONY: help setup reproduce check ablations test bench lab clean export notebooks readme lock
 
@@ -23,25 +33,18 @@ help:
 	@echo "make clean                    remove runs and caches (keeps .venv; it is skipped while the lock is unchanged)"
 	@echo "for developers: make export (notebooks to package), notebooks (run them, keep outputs), readme, lock"
 
-# skipped while lock, settings and set-up script are what they were at the last set-up
+# does nothing while lock, settings, set-up scripts and folder are those of the last set-up
 setup:
-	@cat requirements.lock settings.ini setup.py | cksum > .setup.want; \
-	if cmp -s .setup.want .venv/.setup.done; then rm .setup.want; else \
-	set -e; echo "setting up .venv (about a minute)"; \
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv; \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(UV)"; \
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock; \
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
-	mv .setup.want .venv/.setup.done; fi
+	@$(PYTHON) runs/set_up.py $(PYTHON) "$(UV)"
 
 reproduce: setup
-	@$(BIN)/hiermovie reproduce --profile $(PROFILE) $(if $(CORES),--cores $(CORES)) $(if $(DATA),--data "$(DATA)")
+	@$(BIN)/hiermovie reproduce --profile "$$PROFILE" $(if $(CORES),--cores $(CORES)) $(if $(DATA),--data "$$DATA")
 
 check: setup
-	@$(BIN)/hiermovie check --profile $(PROFILE)
+	@$(BIN)/hiermovie check --profile "$$PROFILE"
 
 ablations: setup
-	@$(BIN)/hiermovie reproduce --profile $(PROFILE) $(if $(CORES),--cores $(CORES)) $(if $(DATA),--data "$(DATA)") $(foreach s,$(SWEEPS),sweep-$(s))
+	@$(BIN)/hiermovie reproduce --profile "$$PROFILE" $(if $(CORES),--cores $(CORES)) $(if $(DATA),--data "$$DATA") $(foreach s,$(SWEEPS),sweep-$(s))
 
 test: setup
 	$(BIN)/python -m pytest
@@ -60,7 +63,7 @@ lab: setup
 	$(BIN)/jupyter lab --notebook-dir=nbs $(if $(filter 0,$(shell id -u)),--allow-root)
 
 clean:
-	rm -rf .snakemake .pytest_cache .ruff_cache build *.egg-info .setup.want
+	rm -rf .snakemake .pytest_cache .ruff_cache build dist *.egg-info .setup.lock .home
 	find runs -mindepth 1 -maxdepth 1 -type d ! -name profiles ! -name reference -exec rm -rf {} +
 	find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +
 
@@ -71,10 +74,10 @@ notebooks: export
 	TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(BIN)/jupyter execute --inplace nbs/library/*.ipynb nbs/lessons/*.ipynb nbs/index.ipynb
 	$(BIN)/nbdev_clean && $(MAKE) readme
 
+# code of cells with the tag hide-input is not shown
+README_OPTIONS := --log-level WARN --to markdown --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_input_tags=hide-input
 readme: setup
-	$(BIN)/jupyter nbconvert --log-level WARN --to markdown --output-dir . --output README nbs/index.ipynb
+	$(BIN)/jupyter nbconvert $(README_OPTIONS) --output-dir . --output README nbs/index.ipynb
 
-lock:
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(UV)"
+lock: setup
 	$(BIN)/uv pip compile --quiet --refresh-package hiermovie --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url --no-header -o requirements.lock setup.py

@@ -15,7 +15,7 @@ def report(name, rows, expected):
     args.add_argument("--out", type=Path, default=Path(f"coverage_{name}.csv"), help="coverage file to write")
     args = args.parse_args()
     try:
-        table = pd.DataFrame([(split, video, path.is_file()) for split, video, path in rows(need_folder(args.root))], columns=["split", "video", "present"])
+        table = pd.DataFrame([(split, video, path is not None and path.is_file()) for split, video, path in rows(need_folder(args.root))], columns=["split", "video", "present"])
     except InputError as e: sys.exit(f"error: {e}")
     for split, want in expected.items():
         part = table[table.split == split]

@@ -7,14 +7,16 @@ and the trimmed 10-second segments below ROOT/vidsitu/videos as v_<youtube_id>_s
 """
 from counting import report
 
+from hiermovie.video import named_videos
 from hiermovie.vidsitu import read_segments
 
 EXPECTED = {"train": 23_626, "valid": 1_326}  # challenge page of the release
 
 
 def rows(root):
+    videos = named_videos(root/"vidsitu"/"videos")
     for split in EXPECTED:
-        for s in read_segments(root/"vidsitu"/"vidsitu_annotations", split).ids: yield split, s, root/"vidsitu"/"videos"/f"{s}.mp4"
+        for s in read_segments(root/"vidsitu"/"vidsitu_annotations", split).ids: yield split, s, videos.get(s)
 
 
 if __name__ == "__main__": report("vidsitu", rows, EXPECTED)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAJORITY', 'OURS', 'OBJECTS', 'CLAIMS', 'CONTROLS', 'LVU_CLAIMS', 'compare', 'draw_scores', 'lvu_draws', 'Claim',
-           'verdict', 'judge_claims', 'claims_table', 'show_claims', 'sentences']
+           'verdict', 'judge_claims', 'claims_table', 'show_claims', 'sentences', 'read_claims', 'claims_markdown']
 
 # %% ../nbs/library/12a_claims.ipynb #35212f8b
 import os
@@ -16,11 +16,11 @@ from joblib import Parallel, delayed
 from joblib.externals.loky import get_reusable_executor
 
 from .audit import answers
-from .core import InputError, as_written, read_json
+from .core import InputError, as_written, read_json, read_table
 from .runs import data_root
 from .lvu import LVU_CLASSES, read_lvu
 from .metrics import PAPER_NAMES, paper_table, read_predictions, scorer
-from .report import COLOURS, MADE_FROM, PAPER, read_run, runs_of
+from .report import COLOURS, MADE_FROM, PAPER, markdown_table, read_run, runs_of
 from .uncertainty import draws
 from .vidsitu import read_segments
 
@@ -200,3 +200,15 @@ def sentences(table:pd.DataFrame) -> list: # of str
             ("What holds: " + "; ".join(held) + ".") if held else "Nothing that was tested holds here." if len(tested) else "Nothing could be tested: " + "; ".join(sorted(set(claims.detail))) + ".",
             *(["The opposite is seen: " + "; ".join(opposite) + "."] if opposite else []),
             f"{count(controls, 'as it must')} of {len(controls)} controls come out as they must" + (f", {count(controls, 'NOT as it must')} do NOT" if count(controls, "NOT as it must") else "") + (f", {count(controls, 'cannot be tested here')} could not be tested" if count(controls, "cannot be tested here") else "") + "."]
+
+def read_claims(path) -> pd.DataFrame:
+    "A table of claims as `judge_claims` makes it, from its CSV file."
+    table = read_table(path, ["claim", "control", "task", "metric", "verdict", "detail"])
+    return table.assign(detail=table.detail.fillna(""))
+
+def claims_markdown(path) -> str:
+    "The whole of a `claims.csv` for a README: the count of verdicts, then the primary score of every claim and every control, whatever came out."
+    table = read_claims(path)
+    count, *_, controls = sentences(table)
+    columns = {"claim": "claim", "task": "task", "metric": "score", "difference": "difference", "95% interval": "95% interval", "verdict": "verdict"}
+    return f"{count} {controls}\n\n{markdown_table(claims_table(table)[list(columns)].rename(columns=columns))}"

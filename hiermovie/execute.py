@@ -6,7 +6,7 @@
 __all__ = ['stage_arguments', 'run_notebook', 'main']
 
 # %% ../nbs/library/00f_execute.ipynb #fc688600
-import json, logging, os, signal, sys, threading, time
+import json, logging, os, signal, sys, tempfile, threading, time
 from pathlib import Path
 
 # %% ../nbs/library/00f_execute.ipynb #3871e75d
@@ -19,12 +19,18 @@ def stage_arguments(plan:dict, name:str) -> tuple: # (notebook, executed noteboo
     return notebook, out/"notebooks"/f"{name}.ipynb", given | {"out": str(out/name)}
 
 # %% ../nbs/library/00f_execute.ipynb #002e741b
-def _own_kernel(): # a kernel manager whose kernel is this Python
+def _own_kernel(folder:str): # a kernel manager whose kernel is this Python; folder: for the files through which they talk
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    place = f"{folder}/kernel.json"
     class OwnKernel(AsyncKernelManager):
         kernel_spec = KernelSpec(argv=argv, display_name="Python", language="python")
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.connection_file = place
+            if len(place) < 90:       # systems allow some hundred letters for the name of such a file
+                self.transport, self.ip = "ipc", f"{place}-ipc"
     return OwnKernel
 
 def run_notebook(notebook:Path, executed:Path, parameters:dict, cwd:str) -> None:
@@ -34,8 +40,10 @@ def run_notebook(notebook:Path, executed:Path, parameters:dict, cwd:str) -> None
     from papermill.execute import execute_notebook
     NotebookClient.shutdown_kernel.default_value = "immediate"     # else the libraries are taken apart one by one, 2 s every time
     plain = lambda path: str(path).replace("{", "{{").replace("}", "}}")
-    settings = dict(kernel_name="python3", language="python", kernel_manager_class=_own_kernel())
-    execute_notebook(plain(notebook), plain(executed), parameters, cwd=cwd, log_output=True, progress_bar=False, autosave_cell_every=2, **settings)
+    shown = dict(log_output=True, progress_bar=False, autosave_cell_every=2, start_timeout=300)
+    with tempfile.TemporaryDirectory(prefix="hiermovie-") as folder:
+        kernel = dict(kernel_name="python3", language="python", kernel_manager_class=_own_kernel(folder))
+        execute_notebook(plain(notebook), plain(executed), parameters, cwd=cwd, **shown, **kernel)
 
 # %% ../nbs/library/00f_execute.ipynb #5a9064c0
 def _end_with(parent:int) -> None: # of a thread: ends this process, and with it the kernel, soon after its parent has ended
@@ -51,9 +59,4 @@ def main() -> None:
     os.environ.update(HIERMOVIE_STARTED=str(time.time()), HIERMOVIE_PLAN=plan_file, HIERMOVIE_RUN=name)
     plan = json.loads(Path(plan_file).read_text(encoding="utf-8"))
     notebook, executed, parameters = stage_arguments(plan, name)
-    try:
-        run_notebook(notebook, executed, parameters, plan["root"])
-    except RuntimeError as e:        # two kernels that start in the same instant may take the same port (seen with twelve at once)
-        if "Kernel died before replying" not in str(e):
-            raise
-        run_notebook(notebook, executed, parameters, plan["root"])
+    run_notebook(notebook, executed, parameters, plan["root"])

@@ -24,7 +24,10 @@ def _key(x): # what may be a key or a member of a set: hashing it must be cheap
     return x
 
 def _filled(target, xs): # items onto a list, set or dict
-    if isinstance(target, dict): target.update(zip(map(_key, xs[::2]), xs[1::2], strict=True))
+    if isinstance(target, dict):
+        keys, before = [*map(_key, xs[::2])], len(target)
+        target.update(zip(keys, xs[1::2], strict=True))
+        if len(target) < before + len(keys): raise InputError(f"the pickle has a key twice: {next((k for k in keys if keys.count(k) > 1), keys[0])!r}")
     elif isinstance(target, set): target.update(map(_key, xs))
     elif isinstance(target, list): target.extend(xs)
     else: raise InputError(f"the pickle fills a {type(target).__name__}")
