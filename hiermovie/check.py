@@ -40,6 +40,7 @@ def _replace_folder(old:Path, new:Path) -> None: # the old one is there until th
     if aside.exists():
         shutil.rmtree(aside)
 
+# %% ../nbs/library/12b_check.ipynb #60c6c7b0
 def _copy_results(runs:Path, folder:Path) -> None:
     report = runs/"report"
     for p in sorted(report.iterdir()):

@@ -201,6 +201,7 @@ def sentences(table:pd.DataFrame) -> list: # of str
             *(["The opposite is seen: " + "; ".join(opposite) + "."] if opposite else []),
             f"{count(controls, 'as it must')} of {len(controls)} controls come out as they must" + (f", {count(controls, 'NOT as it must')} do NOT" if count(controls, "NOT as it must") else "") + (f", {count(controls, 'cannot be tested here')} could not be tested" if count(controls, "cannot be tested here") else "") + "."]
 
+# %% ../nbs/library/12a_claims.ipynb #ad7312bd
 def read_claims(path) -> pd.DataFrame:
     "A table of claims as `judge_claims` makes it, from its CSV file."
     table = read_table(path, ["claim", "control", "task", "metric", "verdict", "detail"])

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CORPORA', 'SMALL', 'LARGE', 'FILE_PARAMETERS', 'digest', 'canonical', 'Part', 'Module', 'read_module', 'Package',
-           'notebook_source', 'notebook_defaults', 'code_key', 'exported_source', 'differing_notebooks', 'list_files',
-           'files_key', 'files_changed', 'file_parameter_key']
+           'used_by', 'notebook_source', 'notebook_defaults', 'code_key', 'exported_source', 'differing_notebooks',
+           'list_files', 'files_key', 'files_changed', 'file_parameter_key']
 
 # %% ../nbs/library/00c_identity.ipynb #bf05a1dc
 import ast, hashlib, json, os, symtable
@@ -182,28 +182,29 @@ class Package:
         found = self.module(whole)
         return [(whole, n) for n in [*found.parts, *found.imported]]
 
-    def used_by(self, code:Module) -> dict: # (module, name) -> texts
-        "Everything in the package that `code` uses, directly or through each other."
-        seen, todo = {}, []
-        def follow(module, parts):
-            for part in parts:
-                aliases = [module.imported[n] for n in part.names if n in module.imported]
-                todo.extend(target for i in [*aliases, *part.imports] for target in self.lead(*i))
-        follow(code, [*code.effects, *(p for ps in code.parts.values() for p in ps)])
-        while todo:
-            where, name = todo.pop()
-            if (where, name) in seen:
-                continue
-            module = self.module(where)
-            parts = [*module.parts.get(name, []), *(module.effects if (where, "") not in seen else [])]
-            seen.setdefault((where, ""), [p.text for p in module.effects])
-            seen[where, name] = [p.text for p in module.parts.get(name, [])]
-            if name in module.imported:
-                seen[where, name].append(f"from {module.imported[name]}")
-                todo.extend(self.lead(*module.imported[name]))
-            todo.extend((where, n) for p in parts for n in p.names if n in module.parts or n in module.imported)
-            follow(module, parts)
-        return seen
+# %% ../nbs/library/00c_identity.ipynb #a50d5c9c
+def used_by(code:Module, package:Package) -> dict: # (module, name) -> texts
+    "Everything in the package that `code` uses, directly or through each other."
+    seen, todo = {}, []
+    def follow(module, parts):
+        for part in parts:
+            aliases = [module.imported[n] for n in part.names if n in module.imported]
+            todo.extend(target for i in [*aliases, *part.imports] for target in package.lead(*i))
+    follow(code, [*code.effects, *(p for ps in code.parts.values() for p in ps)])
+    while todo:
+        where, name = todo.pop()
+        if (where, name) in seen:
+            continue
+        module = package.module(where)
+        parts = [*module.parts.get(name, []), *(module.effects if (where, "") not in seen else [])]
+        seen.setdefault((where, ""), [p.text for p in module.effects])
+        seen[where, name] = [p.text for p in module.parts.get(name, [])]
+        if name in module.imported:
+            seen[where, name].append(f"from {module.imported[name]}")
+            todo.extend(package.lead(*module.imported[name]))
+        todo.extend((where, n) for p in parts for n in p.names if n in module.parts or n in module.imported)
+        follow(module, parts)
+    return seen
 
 # %% ../nbs/library/00c_identity.ipynb #88a20025
 def _cells(notebook:str|Path) -> list: # (source, tags) of the code cells
@@ -238,7 +239,7 @@ def code_key(source:str, # code of a stage
     imports = (ast.Import, ast.ImportFrom)
     body = [s for s in ast.parse(source).body if not _says_nothing(s)]
     own = [s for s in body if not (isinstance(s, imports) and _imports(s, "", package.folder.name))]
-    used = package.used_by(code)
+    used = used_by(code, package)
     names = sorted(f"{here} = {module} {name}" for here, (module, name) in code.imported.items() if (module, name) in used)
     rest = [f"{module} {name} {digest(*used[module, name])}" for module, name in sorted(used)]
     return digest(*map(canonical, own), *names, *rest)

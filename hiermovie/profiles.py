@@ -231,6 +231,7 @@ def why_again(folder:str|Path, planned:dict) -> str: # empty: only since a run t
         reasons.append(f"files: {changed or 'other ones'}")
     return "; ".join(reasons)
 
+# %% ../nbs/library/00e_profiles.ipynb #4ba00117
 def to_do(plan:dict, targets:list # names of runs
          ) -> list: # of names
     "The runs that are not finished among the targets and what they need."

@@ -301,7 +301,7 @@ def show_losses(logs:dict, # name of a run -> table with step and loss
 
 # %% ../nbs/library/12_report.ipynb #e50f8f4e
 def gather_sweep(runs:dict, parameter:str, values:list, seeds:list, lines:list) -> pd.DataFrame: # what, line, value (None: untouched), seed, score
-    "Scores of the copies that `sweep_runs` has made (00_core), times 100."
+    "Scores of the copies that `sweep_runs` has made (00e_profiles), times 100."
     main, out = {"verbs": "Acc@1", "roles": "CIDEr", "relations": "Macro-Top1"}, []
     for r in runs.values():
         p, m = r["params"], r["metrics"]; line = max((x for x in lines if r["name"].endswith(f"-{x}")), key=len, default=None)
@@ -393,6 +393,7 @@ _page = Environment(autoescape=True).from_string("""<!doctype html>
 {% if s.table %}<div class="wide">{{ s.table }}</div>{% endif %}{% if s.caption %}<p class="note">{{ s.caption }}</p>{% endif %}{% endfor %}</body></html>
 """)
 
+# %% ../nbs/library/12_report.ipynb #d7f66fce
 def html_table(table:pd.DataFrame, links:dict|None=None # first column's text -> address
               ) -> Markup:
     "A table as HTML; cells that say `not run` are greyed, everything is escaped."

@@ -201,6 +201,7 @@ def _hold(folder:Path, seconds:float=20.) -> None: # for as long as this process
             time.sleep(.2)
     _held[number] = lock
 
+# %% ../nbs/library/00d_runs.ipynb #767e6984
 def start_run(namespace:dict) -> Run: # pass `globals()`
     "Open the run folder that parameter `out` names, with what is left of an interrupted run of the same key. `InputError` when parameters, code or the runs that are read are not those of the plan, or do not fit together."
     params = stage_params(namespace)

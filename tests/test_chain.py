@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from conftest import BIN, ROOT, run
-from hiermovie.core import read_profile
+from hiermovie.profiles import read_profile
+from hiermovie.runs import read_params
 
 PROFILE = ROOT/"runs/profiles/tiny.yaml"
 RUNS = read_profile(PROFILE, ROOT/"nbs/stages")
@@ -38,10 +39,10 @@ def test_every_run_is_complete(chain):
 
 def test_every_parameter_reaches_its_stage(chain):
     for name, r in RUNS.items():
-        used = load(chain/name/"params.json")
+        stored, used = load(chain/name/"params.json"), read_params(chain/name)
         for k, v in r["params"].items():
             paths = v if not k.endswith(("_run", "_runs")) or not v else str(chain/v) if isinstance(v, str) else [str(chain/n) for n in v]
-            assert used[k] == paths, (name, k)
+            assert used[k] == paths and stored[k] == v and type(stored[k]) is type(v), (name, k)
 
 
 def test_pretraining_losses_fall(chain):

@@ -10,8 +10,10 @@ import pytest
 import yaml
 
 from conftest import ROOT, run
-from hiermovie.core import module_files, notebook_parameters, read_profile
+from hiermovie.claims import claims_markdown, read_claims
+from hiermovie.identity import FILE_PARAMETERS, Package, differing_notebooks, notebook_defaults, notebook_source, read_module, used_by
 from hiermovie.pretrain import PretrainConfig
+from hiermovie.profiles import read_profile
 
 LIBRARY = sorted((ROOT/"nbs/library").glob("*.ipynb"))
 STAGES = sorted((ROOT/"nbs/stages").glob("*.ipynb"))
@@ -37,7 +39,8 @@ def test_package_is_what_the_notebooks_export(tmp_path):
 
 
 def test_readme_is_index(tmp_path):
-    code, _, err = run("jupyter", "nbconvert", "--log-level", "WARN", "--to", "markdown", "--output-dir", tmp_path, "--output", "README", ROOT/"nbs/index.ipynb")
+    options = re.search(r"^README_OPTIONS := (.*)$", (ROOT/"Makefile").read_text(), re.M)[1].split()
+    code, _, err = run("jupyter", "nbconvert", *options, "--output-dir", tmp_path, "--output", "README", ROOT/"nbs/index.ipynb")
     assert code == 0, err
     assert (tmp_path/"README.md").read_text() == (ROOT/"README.md").read_text(), "run `make readme`"
 
@@ -66,7 +69,7 @@ def test_exported_cells_are_short_and_proved(notebook):
 
 @pytest.mark.parametrize("notebook", STAGES, ids=name)
 def test_a_stage_has_one_parameter_cell_and_no_logic(notebook):
-    names = notebook_parameters(notebook)
+    names = list(notebook_defaults(notebook))
     assert "out" in names
     rest = "\n".join("".join(c["source"]) for c in cells(notebook) if "parameters" not in c["metadata"].get("tags", []))
     tree = ast.parse(rest)
@@ -98,10 +101,34 @@ def test_profiles_name_only_what_exists(profile):
     assert {r["stage"] for r in runs.values()} <= {p.stem for p in STAGES}
 
 
-def test_a_stage_depends_on_the_modules_that_it_imports():
-    used = {Path(f).stem for f in module_files(ROOT/"nbs/stages/40_verbs.ipynb", ROOT/"hiermovie")}
-    assert {"vidsitu", "contextualizer", "metrics", "core"} <= used and not {"lvu", "report", "minimovies"} & used
-    assert {Path(f).stem for f in module_files(ROOT/"nbs/stages/00_data.ipynb", ROOT/"hiermovie")} == {"captions", "ceilings", "coreference", "core", "metrics", "minimovies", "pickles", "truth", "video"}
+def test_a_stage_depends_on_the_code_that_it_uses():
+    package = Package(ROOT/"hiermovie")
+    used = used_by(read_module(notebook_source(ROOT/"nbs/stages/40_verbs.ipynb")), package)
+    assert {("vidsitu", "verb_loss"), ("contextualizer", "Contextualizer"), ("metrics", "evaluate"), ("core", "derive_seed"), ("runs", "start_run")} <= set(used)
+    assert not {module for module, _ in used} & {"lvu", "report", "claims"} and ("vidsitu", "show_answers") not in used and ("minimovies", "write_minimovies") not in used
+
+
+def test_stages_use_every_parameter_that_names_a_file():
+    names = {name for notebook in STAGES for name in notebook_defaults(notebook)}
+    assert set(FILE_PARAMETERS) <= names
+    spoken = {name for notebook in STAGES for name in notebook_defaults(notebook) for line in source(notebook).splitlines() if re.match(rf"{name} = ", line) and re.search(r"# .*(a list of clips|vocabulary|weights|tokenizer|vocab.json|pkl|npz|checkpoint)", line)}
+    assert spoken - {"text_width"} <= set(FILE_PARAMETERS), "a file that a stage reads must be in the key of its run"
+
+
+def test_no_notebook_differs_from_its_module():
+    assert differing_notebooks(LIBRARY, ROOT/"hiermovie") == []
+
+
+def test_readme_has_every_claim_whatever_came_out():
+    """The primary score of every claim and control, as the reference's report has judged it; failures included."""
+    path, readme = ROOT/"runs/reference/mini/claims.csv", (ROOT/"README.md").read_text()
+    assert claims_markdown(path) in readme, "run `make notebooks`"
+    first = read_claims(path).drop_duplicates(["claim", "task"])
+    rows = [line for line in readme.splitlines() if line.startswith("| ")]
+    for r in first.itertuples():
+        said = r.verdict + (f" ({r.detail})" if r.detail else "")
+        assert sum(line.startswith(f"| {r.claim} | {r.task} | ") and line.endswith(f"| {said} |") for line in rows) == 1, r.claim
+    assert {"no difference can be told", "the opposite is seen"} <= set(first.detail)
 
 
 def test_the_lock_is_hashed_and_names_no_index():

@@ -113,7 +113,7 @@ def write_notebook(path, *cells):
 class Repository:
     """The small repository in `root`, with its profile and its data; `run` is `hiermovie reproduce` in it."""
 
-    def __init__(self, root):
+    def __init__(self, root, fast=True):
         self.root, self.data = Path(root), Path(root)/"real data"
         for item in ("hiermovie/__init__.py", "runs/Snakefile"):
             (self.root/item).parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ class Repository:
             if module == "toy":
                 write_notebook(self.root/f"nbs/library/{notebook}.ipynb", cell("#| default_exp toy"), cell("#| export" + code))
                 (self.root/"hiermovie/toy.py").write_text(code)
-            else:
+            elif fast:
                 self.append("00f_execute", module, code)
         for stage, (parameters, code) in STAGES.items():
             write_notebook(self.root/f"nbs/stages/{stage}.ipynb", cell(f'out = ""\n{parameters}', "parameters"), cell(JOURNAL), cell(code))
