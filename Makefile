@@ -68,7 +68,8 @@ clean:
 	find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +
 
 export: setup
-	rm -rf hiermovie && $(BIN)/nbdev_export
+	@rm -rf .hiermovie.old && mv hiermovie .hiermovie.old
+	@if $(BIN)/nbdev_export; then rm -rf .hiermovie.old; else rm -rf hiermovie; mv .hiermovie.old hiermovie; exit 1; fi
 
 notebooks: export
 	TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(BIN)/jupyter execute --inplace nbs/library/*.ipynb nbs/lessons/*.ipynb nbs/index.ipynb

@@ -105,9 +105,10 @@ def compare_claims(reference:str|Path, new:str|Path) -> pd.DataFrame: # claim, t
     return both.assign(state=[state(r) for r in both.itertuples()])
 
 def check(reference:str|Path, runs:str|Path) -> tuple: # (list of lines, True when nothing moved)
-    "Compare a run with its reference, in words."
+    "Compare a run with its reference, in words. `InputError` when there is no report, or its runs do not fit together."
     reference, report = need_folder(reference, "reference"), Path(runs)/"report"
     if not (report/"metrics.json").is_file(): raise InputError(f"{report}: no finished report there; run `make reproduce` with this profile first")
+    need_fitting([report])
     told, here, table, claims = read_json(reference/"provenance.json"), read_json(report/"provenance.json"), compare_tables(reference, report), compare_claims(reference, report)
     n, bad = table.state.value_counts(), table[table.state.isin(["MOVED", "OTHER", "missing"])]; broken = claims[claims.state.isin(["MOVED", "missing"])]
     old = read_json(reference/"metrics.json"); other = [name for name in old if not (p := Path(runs)/name/"metrics.json").is_file() or json.dumps(read_json(p), sort_keys=True) != json.dumps(old[name], sort_keys=True)]

@@ -8,7 +8,7 @@ __all__ = ['InputError', 'need_file', 'need_folder', 'atomic', 'lock_folder', 'w
            'illustration', 'as_written']
 
 # %% ../nbs/library/00_core.ipynb #482849d3
-import contextlib, functools, hashlib, json, os, random, re
+import contextlib, functools, hashlib, json, os, random, re, sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -171,11 +171,13 @@ class Coverage:
 @contextlib.contextmanager
 def illustration(what:str # for the log
                 ):
-    "What is drawn in this block may fail: one line is printed, and the work goes on."
+    "What is drawn in this block may fail: one line is printed, half a figure is closed, and the work goes on."
     try:
         yield
     except Exception as e:
         print(f"not drawn: {what}: {type(e).__name__}: {' '.join(str(e).split())[:300]}")
+        if pyplot := sys.modules.get("matplotlib.pyplot"):
+            pyplot.close("all")      # a notebook would try to draw it again, and stop
 
 # %% ../nbs/library/00_core.ipynb #d9564862
 def as_written(draw):

@@ -134,7 +134,7 @@ def parser() -> argparse.ArgumentParser:
     r = sub.add_parser("reproduce", help="run a profile: every stage, every table, the report page"); r.set_defaults(run=run_reproduce)
     r.add_argument("--profile", default="tiny", help="name of a profile, or a .yaml file"); r.add_argument("--cores", type=int, help="stages at a time; default: all cores")
     r.add_argument("--data", help="folder with the real data sets, instead of the profile's source")
-    r.add_argument("--data-content", action="store_true", help="know videos by every byte, not by name, size and time of the last change (slow)")
+    r.add_argument("--data-content", action="store_true", help="know videos by every byte, not by name, size and time of the last change: slow, and another key than without")
     r.add_argument("--out", help="folder for the runs; default: runs/<profile>"); r.add_argument("targets", nargs="*", metavar="RUN", help="only these runs (or sweeps of the profile: sweep-...) and what they need")
     return p
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import hiermovie
 from .core import InputError, lock_folder, need_folder, read_json, write_json
 from .identity import differing_notebooks
-from .profiles import is_finished, make_plan, move_roots, read_profile, tell_plan, to_do
+from .profiles import is_finished, make_plan, move_roots, need_run_folders, read_profile, tell_plan, to_do
 
 # %% ../nbs/library/12c_reproduce.ipynb #31fa180a
 def need_package(root:str|Path # of the repository
@@ -102,6 +102,7 @@ def reproduce(profile:str, # name of a profile, or a .yaml file
         move_roots(plan)
         write_json(out/".plan.json", plan)
         names = to_do(plan, list(targets) or plan["plain"])
+        need_run_folders(plan, names)
         print(f"running {path}; logs and executed notebooks: {out/'notebooks'}", *tell_plan(plan, names), sep="\n", flush=True)
         code = _run_graph(out, cores or os.cpu_count(), list(targets), lock) if names else 0
     if code:

@@ -74,7 +74,7 @@ def key_of(folder:str|Path) -> str|None:
 
 # %% ../nbs/library/00d_runs.ipynb #a4ee107d
 def need_fitting(folders:list) -> None:
-    "`InputError` when a run (or one that it rests on) was made from other results than those that lie there now."
+    "`InputError` when a run (or one that it rests on) was made from other results than those that lie there now. What has been deleted since is no contradiction."
     todo, seen = [Path(f) for f in folders], set()
     while todo:
         folder = todo.pop()
@@ -86,10 +86,10 @@ def need_fitting(folders:list) -> None:
             raise InputError(f"{folder}: does not say what it was made from (an older version of the program); run it again")
         for name, key in made["reads"].items():
             now = key_of(folder.parent/name)
-            if now != key:
-                lies = "is not there" if now is None else f"is another one now (key {now}, was {key})"
-                raise InputError(f"{folder}: was made from the run {name}, which {lies}; `hiermovie reproduce` with its profile makes them fit again")
-            todo.append(folder.parent/name)
+            if now is not None and now != key:
+                raise InputError(f"{folder}: was made from the run {name}, which is another one now (key {now}, was {key}); `hiermovie reproduce` with its profile makes them fit again")
+            if now is not None:
+                todo.append(folder.parent/name)
 
 # %% ../nbs/library/00d_runs.ipynb #4700be57
 def git_commit() -> str:

@@ -145,7 +145,7 @@ def test_code_or_data_that_change_while_it_runs_stop_it(toy, tmp_path):
 TOY_CHANGED = "SCALE = 2.0\ndef total(values): return SCALE * sum(values)\ndef train(x, lr, steps, state): return x\ndef score(w, epochs): return 0\n"
 
 
-@pytest.mark.parametrize("name", ["x #2", "a: b", "a{b}", "{}", "🎬 films", "it's \"quoted\" $HOME `x`", "%s\\n"])
+@pytest.mark.parametrize("name", ["x #2", "a: b {c} {} 🎬 it's \"quoted\" $HOME `x` %s\\n"])
 def test_folders_may_have_any_name(tmp_path, name):
     toy = Repository(tmp_path/"toy")
     toy.data.rename(tmp_path/f"data {name}")

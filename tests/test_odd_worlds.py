@@ -150,19 +150,34 @@ def test_texts_are_drawn_as_they_are():
     fig.savefig(__import__("io").BytesIO())
 
 
-def test_a_report_of_whatever_there_is(odd, tmp_path):
-    """Kinetics and LVU only; then VidSitu's relations only."""
-    for name, corpora, head in (("lvu", ["kinetics", "lvu"], "lvu"), ("relations", ["kinetics", "vidsitu"], "relations")):
-        for corpus in corpora: shutil.copytree(odd/"data"/corpus, tmp_path/name/corpus)
-        profile = yaml.safe_load(ODD)
-        profile["runs"] = {n: profile["runs"][n] for n in ("data", "backbone", "features", head, "report")}
-        profile["runs"]["features"]["corpora"] = corpora[1:]
-        (tmp_path/f"{name}.yaml").write_text(yaml.safe_dump(profile))
-        code, out, err = run("hiermovie", "reproduce", "--profile", tmp_path/f"{name}.yaml", "--data", tmp_path/name, "--out", tmp_path/f"runs {name}")
-        assert code == 0, out + err[-3000:]
-        table = pd.read_csv(tmp_path/f"runs {name}/report/table_{head}.csv")
-        assert (table.status.isin(["run", "extra"])).any()
-        assert (tmp_path/f"runs {name}/report/two_levels.png").stat().st_size > 10_000
+def some_runs(odd, names, path, **features):
+    """A profile with some of the runs."""
+    profile = yaml.safe_load(ODD)
+    profile["runs"] = {name: profile["runs"][name] for name in (*names, "report")}
+    profile["runs"]["features"] |= features
+    path.write_text(yaml.safe_dump(profile))
+    return path
+
+
+def test_a_report_of_one_task_alone(odd, tmp_path):
+    """Of the runs that are there already: nothing but the report runs."""
+    before = {p: p.stat().st_mtime_ns for p in (odd/"runs").glob("*/metrics.json")}
+    path = some_runs(odd, ("data", "backbone", "features", "relations"), tmp_path/"relations.yaml")
+    code, out, err = run("hiermovie", "reproduce", "--profile", path, "--data", odd/"data", "--out", odd/"runs")
+    assert code == 0 and "1 run to do" in out, out + err[-3000:]
+    assert {p.parent.name for p in before if p.stat().st_mtime_ns != before[p]} == {"report"}
+    status = {name: set(pd.read_csv(odd/f"runs/report/table_{name}.csv").status) for name in ("verbs", "relations")}
+    assert "run" in status["relations"] and "run" not in status["verbs"]
+
+
+def test_a_report_of_lvu_alone(odd, tmp_path):
+    """A data folder without VidSitu and MovieClips."""
+    for corpus in ("kinetics", "lvu"): shutil.copytree(odd/"data"/corpus, tmp_path/"data"/corpus)
+    path = some_runs(odd, ("data", "backbone", "features", "lvu"), tmp_path/"lvu.yaml", corpora=["lvu"])
+    code, out, err = run("hiermovie", "reproduce", "--profile", path, "--data", tmp_path/"data", "--out", tmp_path/"runs")
+    assert code == 0, out + err[-3000:]
+    assert (pd.read_csv(tmp_path/"runs/report/table_lvu.csv").status.isin(["run", "extra"])).any()
+    assert (tmp_path/"runs/report/two_levels.png").stat().st_size > 10_000 and "not drawn" not in (tmp_path/"runs/notebooks/report.log").read_text()
 
 
 def test_repeated_names_in_prediction_files_are_refused(odd, tmp_path):
