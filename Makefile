@@ -68,6 +68,7 @@ clean:
 	find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +
 
 export: setup
+	@test -d hiermovie || mv .hiermovie.old hiermovie
 	@rm -rf .hiermovie.old && mv hiermovie .hiermovie.old
 	@if $(BIN)/nbdev_export; then rm -rf .hiermovie.old; else rm -rf hiermovie; mv .hiermovie.old hiermovie; exit 1; fi
 

@@ -21,15 +21,19 @@ TABLES = ("table_roles.csv", "table_relations.csv", "table_verbs.csv", "table_lv
 def _need_own(reference:Path) -> None: # `InputError` when there is anything that `keep_reference` has not written
     if not reference.exists():
         return
-    there = {p.name for p in reference.iterdir()} if reference.is_dir() else {reference.name}
-    told = reference/"provenance.json"
-    kept = {"provenance.json", *read_json(told).get("files", [])} if told.is_file() else set()
-    if there - kept:
-        raise InputError(f"{reference}: has things in it that `check --keep` did not write ({min(there - kept)}); nothing was touched")
+    there = {p.name: p for p in reference.iterdir()} if reference.is_dir() else {reference.name: reference}
+    told = read_json(reference/"provenance.json") if (reference/"provenance.json").is_file() else {}
+    files = told.get("files") if isinstance(told, dict) and "commits" in told else None
+    kept = {"provenance.json", *map(str, files)} if isinstance(files, list) else set()
+    foreign = sorted(name for name, p in there.items() if name not in kept or not p.is_file())
+    if foreign:
+        raise InputError(f"{reference}: has things in it that `check --keep` did not write ({foreign[0]}); nothing was touched")
 
 def _replace_folder(old:Path, new:Path) -> None: # the old one is there until the new one is
     aside = old.with_name(f".{old.name}.old")
     if old.exists():
+        if aside.exists():
+            shutil.rmtree(aside)     # left by one that was killed
         os.replace(old, aside)
     try:
         os.replace(new, old)

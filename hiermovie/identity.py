@@ -8,7 +8,7 @@ __all__ = ['CORPORA', 'SMALL', 'LARGE', 'FILE_PARAMETERS', 'digest', 'canonical'
            'list_files', 'files_key', 'files_changed', 'file_parameter_key']
 
 # %% ../nbs/library/00c_identity.ipynb #bf05a1dc
-import ast, hashlib, json, os, symtable
+import ast, hashlib, json, os, re, stat, symtable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,7 +51,7 @@ class Part:
 class Module:
     "The top level of a module: what binds a name, what is imported from the package, and what only has effects."
     parts: dict = field(default_factory=dict)    # name -> list of Part
-    imported: dict = field(default_factory=dict) # name -> (module, name there; None: the module itself)
+    imported: dict = field(default_factory=dict) # name -> list of (module, name there; None: the module itself)
     effects: list = field(default_factory=list)  # of Part
 
 # %% ../nbs/library/00c_identity.ipynb #e53bb311
@@ -65,23 +65,33 @@ def _roots(target) -> list: # names that an assignment binds or changes
 
 def _bound(statement) -> list: # names that a statement binds or changes
     if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-        return [statement.name]
+        patches = [d for d in statement.decorator_list if "patch" in canonical(d)]        # nbdev's `@patch`: a method of the class that `self` has
+        classes = [a.annotation.id for a in statement.args.args[:1] if isinstance(a.annotation, ast.Name)] if patches and hasattr(statement, "args") else []
+        return [statement.name, *classes]
     if isinstance(statement, (ast.Import, ast.ImportFrom)):
         return [(a.asname or a.name).split(".")[0] for a in statement.names]
+    inside = [n.target.id for n in ast.walk(statement) if isinstance(n, ast.NamedExpr)]
     if isinstance(statement, ast.Assign):
-        return [name for t in statement.targets for name in _roots(t)]
+        return [name for t in statement.targets for name in _roots(t)] + inside
     if isinstance(statement, (ast.AnnAssign, ast.AugAssign)):
-        return _roots(statement.target)
-    if isinstance(statement, (ast.Expr, ast.Assert)):
-        return []
+        return _roots(statement.target) + inside
     loop = _roots(statement.target) if isinstance(statement, (ast.For, ast.AsyncFor)) else []
     given = [i.optional_vars for i in getattr(statement, "items", []) if i.optional_vars is not None]
     below = [s for s in ast.iter_child_nodes(statement) if isinstance(s, (ast.stmt, ast.excepthandler))]
-    return loop + [n for g in given for n in _roots(g)] + [n for s in below for n in _bound(s)]
+    return inside + loop + [n for g in given for n in _roots(g)] + [n for s in below for n in _bound(s)]
+
+def _has_effects(statement) -> bool: # does it do more than bind names?
+    if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return False
+    if isinstance(statement, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
+        targets = getattr(statement, "targets", None) or [statement.target]
+        return not all(isinstance(t, (ast.Name, ast.Tuple, ast.List)) for t in targets)
+    return True
 
 # %% ../nbs/library/00c_identity.ipynb #7af21db2
 def _globals_of(table) -> set: # global names in the scope of a function or class and in those inside it
-    own = {s.get_name() for s in table.get_symbols() if s.is_global()}
+    in_class = table.get_type() == "class"         # `width = width` in a class reads the global one
+    own = {s.get_name() for s in table.get_symbols() if s.is_global() or in_class and s.is_referenced()}
     return own.union(*(_globals_of(t) for t in table.get_children()))
 
 def _names_used(statement, scopes:dict) -> set: # scopes: name -> symbol tables of the functions and classes called so
@@ -112,13 +122,18 @@ def _imports(statement, where:str, package:str) -> list: # (name here, module, n
         elif isinstance(node, ast.Import):
             ours = [a for a in node.names if a.name.startswith(package + ".")]
             found += [(a.asname or package, a.name[len(package) + 1:], None) for a in ours]
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == package:
+            found.append((package, node.attr, None))           # `import hiermovie`, then `hiermovie.metrics`
     return found
 
 # %% ../nbs/library/00c_identity.ipynb #736a6a93
 def _read_import(module:Module, statement, where:str, package:str) -> None:
     found = _imports(statement, where, package)
     for here, there, name in found:
-        module.imported[here] = (there, name)
+        module.imported.setdefault(here, []).append((there, name))
+    whole = tuple((there, None) for _, there, name in found if name in (None, "*"))
+    if whole:
+        module.effects.append(Part("", frozenset(), whole))      # whatever of it is used
     if not found:
         for alias in statement.names:
             source = ("." * statement.level + (statement.module or "") + " ") if isinstance(statement, ast.ImportFrom) else ""
@@ -137,86 +152,111 @@ def read_module(source:str, # Python code
             _read_import(module, statement, where, package)
             continue
         bound = _bound(statement)
-        if _says_nothing(statement) or "__all__" in bound:
+        if _says_nothing(statement) or bound == ["__all__"]:
             continue
         inside = tuple((there, name) for _, there, name in _imports(statement, where, package))
         part = Part(canonical(statement), frozenset(_names_used(statement, scopes)), inside)
         for name in bound:
             module.parts.setdefault(name, []).append(part)
-        if not bound:
+        if _has_effects(statement):
             module.effects.append(part)
     return module
 
 # %% ../nbs/library/00c_identity.ipynb #35bbe6fc
+def _python(content:bytes, where) -> str: # the text of a file of Python; `InputError` names the line that is none
+    try:
+        text = content.decode("utf-8")
+        ast.parse(text)
+        return text
+    except UnicodeDecodeError as e:
+        raise InputError(f"{where}: not a text file: {e}") from None
+    except (SyntaxError, ValueError) as e:
+        raise InputError(f"{where}, line {getattr(e, 'lineno', '?')}: not Python: {getattr(e, 'msg', e)}") from None
+
 class Package:
     "The source files of a package, each read once."
     def __init__(self, folder:str|Path="hiermovie"):
         self.folder, self.modules = Path(folder), {}
 
-    def file(self, name:str) -> Path:
-        "File of the module with this dotted name inside the package; `InputError` when there is none."
-        inside = self.folder.joinpath(*name.split("."))
-        for path in (inside.with_suffix(".py"), inside/"__init__.py"):
-            if name and path.is_file():
-                return path
-        raise InputError(f"{self.folder}: no module {name!r}; `make export` writes the package from the notebooks")
+    def file(self, name:str) -> Path|None:
+        "File of the module with this dotted name inside the package (empty: the package itself); None when there is none."
+        inside = self.folder.joinpath(*name.split(".")) if name else self.folder
+        files = [inside/"__init__.py"] + ([inside.with_suffix(".py")] if name else [])
+        return next((f for f in files if f.is_file()), None)
 
     def module(self, name:str) -> Module:
-        "The parts of a module; `InputError` names the line that is not Python."
+        "The parts of a module, none where there is no such module; `InputError` names the line that is not Python."
         if name not in self.modules:
             path = self.file(name)
-            where = f"{name}.__init__" if path.name == "__init__.py" else name
-            try:
-                self.modules[name] = read_module(path.read_text(encoding="utf-8"), where, self.folder.name)
-            except SyntaxError as e:
-                raise InputError(f"{path}, line {e.lineno}: not Python: {e.msg}") from None
+            where = f"{name}.__init__".lstrip(".") if path and path.name == "__init__.py" else name
+            source = _python(path.read_bytes(), path) if path else ""
+            self.modules[name] = read_module(source, where, self.folder.name)
         return self.modules[name]
 
     def lead(self, module:str, name:str|None) -> list: # of (module, name)
         "Where an import leads: to one name, or to all names of a module (`name` is None, `*` or a module)."
-        if name not in (None, "*"):
-            there = self.module(module) if module else Module()
-            if name in there.parts or name in there.imported:
-                return [(module, name)]
-        whole = module if name in (None, "*") else f"{module}.{name}".lstrip(".")
-        found = self.module(whole)
-        return [(whole, n) for n in [*found.parts, *found.imported]]
+        below = module if name in (None, "*") else f"{module}.{name}".lstrip(".")
+        there = self.module(module)
+        if name not in (None, "*") and (name in there.parts or name in there.imported or self.file(below) is None):
+            return [(module, name)]
+        found = self.module(below)
+        return [(below, n) for n in ["", *found.parts, *found.imported]]
 
 # %% ../nbs/library/00c_identity.ipynb #a50d5c9c
-def used_by(code:Module, package:Package) -> dict: # (module, name) -> texts
+_BY_STRING = {"globals", "eval", "exec"}       # what they reach cannot be seen, so it is everything in their module
+
+def used_by(code:Module, package:Package) -> dict: # (module, name; empty: its effects) -> texts
     "Everything in the package that `code` uses, directly or through each other."
     seen, todo = {}, []
-    def follow(module, parts):
-        for part in parts:
-            aliases = [module.imported[n] for n in part.names if n in module.imported]
-            todo.extend(target for i in [*aliases, *part.imports] for target in package.lead(*i))
-    follow(code, [*code.effects, *(p for ps in code.parts.values() for p in ps)])
+    def follow(where, module, parts):
+        names = {n for part in parts for n in part.names}
+        if names & _BY_STRING and where is not None:      # a stage gives `globals()` to `start_run` only
+            names |= {*module.parts, *module.imported}
+        imports = [i for part in parts for i in part.imports] + [i for n in names for i in module.imported.get(n, [])]
+        todo.extend(target for i in imports for target in package.lead(*i))
+        if where is not None:
+            todo.extend((where, n) for n in names if n in module.parts or n in module.imported)
+    def enter(module): # an import runs the module that it names, and with it what has effects there
+        todo.extend((there, "") for imports in module.imported.values() for there, _ in imports)
+        todo.extend((f"{there}.{name}".lstrip("."), "") for imports in module.imported.values() for there, name in imports if name)
+    follow(None, code, [*code.effects, *(p for ps in code.parts.values() for p in ps)])
+    enter(code)
     while todo:
         where, name = todo.pop()
         if (where, name) in seen:
             continue
         module = package.module(where)
-        parts = [*module.parts.get(name, []), *(module.effects if (where, "") not in seen else [])]
-        seen.setdefault((where, ""), [p.text for p in module.effects])
-        seen[where, name] = [p.text for p in module.parts.get(name, [])]
-        if name in module.imported:
-            seen[where, name].append(f"from {module.imported[name]}")
-            todo.extend(package.lead(*module.imported[name]))
-        todo.extend((where, n) for p in parts for n in p.names if n in module.parts or n in module.imported)
-        follow(module, parts)
-    return seen
+        parts = module.parts.get(name, []) if name else module.effects
+        seen[where, name] = [p.text for p in parts] + [f"from {i}" for i in module.imported.get(name, [])]
+        follow(where, module, parts)
+        todo.extend(target for i in module.imported.get(name, []) for target in package.lead(*i))
+        if name:
+            todo.append((where, ""))
+        else:
+            enter(module)
+    return {where: texts for where, texts in seen.items() if texts}
 
 # %% ../nbs/library/00c_identity.ipynb #88a20025
 def _cells(notebook:str|Path) -> list: # (source, tags) of the code cells
-    cells = [c for c in read_json(notebook)["cells"] if c["cell_type"] == "code"]
-    return [("".join(c["source"]), c["metadata"].get("tags", [])) for c in cells]
+    try:
+        cells = [c for c in read_json(notebook)["cells"] if c["cell_type"] == "code"]
+        return [("".join(c["source"]), c["metadata"].get("tags", [])) for c in cells]
+    except (KeyError, TypeError, AttributeError):
+        raise InputError(f"{notebook}: not a notebook, expected cells with their sources") from None
+
+_TIMED = r"(?m)^([ \t]*)%%?(?:time|timeit|capture|prun)\b(?:[ \t]+-\S+)*[ \t]*"      # magics that run the rest of the line, or the cell
 
 def notebook_source(notebook:str|Path) -> str:
-    "The code of a stage notebook without its cell of parameters; IPython's magics become calls."
-    sources = [source for source, tags in _cells(notebook) if "parameters" not in tags]
-    if any(line.lstrip().startswith(("%", "!")) for s in sources for line in s.splitlines()):
-        from IPython.core.inputtransformer2 import TransformerManager
-        sources = [TransformerManager().transform_cell(s) for s in sources]
+    "The code of a stage notebook without its cell of parameters; IPython's magics become calls. `InputError` names the cell that is not Python."
+    sources = []
+    for k, (source, tags) in enumerate(_cells(notebook)):
+        if "parameters" in tags:
+            continue
+        source = re.sub(r"=[ \t]*%time[ \t]+", "= ", re.sub(_TIMED, r"\1", source))
+        if re.search(r"(?m)^\s*[%!?]|=\s*[%!]|\?\s*$", source):
+            from IPython.core.inputtransformer2 import TransformerManager
+            source = TransformerManager().transform_cell(source)
+        sources.append(_python(source.encode("utf-8", "surrogatepass"), f"{notebook}, code cell {k}"))
     return "\n".join(sources)
 
 def notebook_defaults(notebook:str|Path) -> dict: # name -> value
@@ -225,10 +265,10 @@ def notebook_defaults(notebook:str|Path) -> dict: # name -> value
     if len(cells) != 1:
         raise InputError(f"{notebook}: {len(cells)} cells tagged parameters, expected 1")
     values = {}
-    for statement in ast.parse(cells[0]).body:
+    for statement in ast.parse(_python(cells[0].encode("utf-8", "surrogatepass"), f"{notebook}, parameters")).body:
         try:
             values[statement.targets[0].id] = ast.literal_eval(statement.value)
-        except (AttributeError, ValueError):
+        except (AttributeError, ValueError, TypeError):
             raise InputError(f"{notebook}: parameters: {ast.unparse(statement)}: expected a name and a plain value") from None
     return values
 
@@ -236,19 +276,16 @@ def code_key(source:str, # code of a stage
              package:Package) -> str:
     "Fingerprint of a piece of code and of all that it uses of the package."
     code = read_module(source, package=package.folder.name)
-    imports = (ast.Import, ast.ImportFrom)
-    body = [s for s in ast.parse(source).body if not _says_nothing(s)]
-    own = [s for s in body if not (isinstance(s, imports) and _imports(s, "", package.folder.name))]
+    own = [s for s in ast.parse(source).body if not _says_nothing(s)]
     used = used_by(code, package)
-    names = sorted(f"{here} = {module} {name}" for here, (module, name) in code.imported.items() if (module, name) in used)
     rest = [f"{module} {name} {digest(*used[module, name])}" for module, name in sorted(used)]
-    return digest(*map(canonical, own), *names, *rest)
+    return digest(*map(canonical, own), *rest)
 
 # %% ../nbs/library/00c_identity.ipynb #2512d8d5
 def exported_source(notebook:str|Path) -> tuple: # (module that it exports to, or "", its exported code)
     "What a library notebook exports."
     sources = [source for source, _ in _cells(notebook)]
-    to = [line.split()[2] for s in sources for line in s.splitlines() if line.startswith("#| default_exp ")]
+    to = re.findall(r"(?m)^\s*#\s*\|\s*default_exp\s+(\S+)", "\n".join(sources))
     marked = [s for s in sources if any(line.replace(" ", "").startswith("#|export") for line in s.splitlines())]
     return (to[0] if to else ""), "\n".join(marked)
 
@@ -286,10 +323,25 @@ def _content(path) -> str:
 def _file_row(path:Path, name:str, content:bool) -> dict:
     try:
         found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            return dict(name=name, size=-1, version="not a plain file")
         read = content or found.st_size <= SMALL and path.suffix.lower() not in LARGE
         return dict(name=name, size=found.st_size, version=_content(path) if read else str(found.st_mtime_ns))
     except OSError as e:
         return dict(name=name, size=-1, version=e.strerror or "cannot be read")
+
+def _rows_below(folder:Path, root:Path, content:bool, above:tuple): # above: real paths on the way here; a link to one of them is a loop
+    real = os.path.realpath(folder)
+    if real in above or not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from _rows_below(path, root, content, (*above, real))
+        else:
+            name = path.relative_to(root).as_posix().encode("utf-8", "backslashreplace")      # names need not be text
+            yield _file_row(path, name.decode(), content)
 
 def list_files(root:str|Path, # a folder, or one file
                below:tuple=(), # only these folders of it
@@ -299,19 +351,12 @@ def list_files(root:str|Path, # a folder, or one file
     root = Path(root)
     if root.is_file():
         return pd.DataFrame([_file_row(root, root.name, content)])
-    rows, been = [], set()
-    for start in [root/b for b in below] or [root]:
-        for folder, folders, files in os.walk(start, followlinks=True):
-            real = os.path.realpath(folder)
-            folders[:] = sorted(f for f in folders if not f.startswith(".") and real not in been)
-            been.add(real)
-            paths = [Path(folder)/f for f in sorted(files) if not f.startswith(".")]
-            rows += [_file_row(p, p.relative_to(root).as_posix(), content) for p in paths]
+    rows = [row for start in [root/b for b in below] or [root] for row in _rows_below(start, root, content, ())]
     return pd.DataFrame(rows, columns=["name", "size", "version"]).sort_values("name", ignore_index=True)
 
 def files_key(files:pd.DataFrame) -> str:
     "Fingerprint of a list of files."
-    return digest(files.to_json(orient="values"))
+    return digest(json.dumps(files.astype({"size": int}).values.tolist()))
 
 # %% ../nbs/library/00c_identity.ipynb #20401831
 def files_changed(old:pd.DataFrame, new:pd.DataFrame, # as `list_files` gives them

@@ -6,7 +6,7 @@
 __all__ = ['need_package', 'find_profile', 'stage_environment', 'failures', 'reproduce']
 
 # %% ../nbs/library/12c_reproduce.ipynb #2de38a1d
-import os, subprocess, sys, tempfile, time
+import os, shutil, subprocess, sys, tempfile, time
 from pathlib import Path
 
 import hiermovie
@@ -98,6 +98,8 @@ def reproduce(profile:str, # name of a profile, or a .yaml file
     data = str(need_folder(data, "data folder").resolve()) if data else None
     out = Path(out or Path("runs")/path.stem).resolve()
     with lock_folder(out, "reproduction") as lock:
+        for trash in out.glob(".trash-*"):        # of a stage that was killed while it removed old results
+            shutil.rmtree(trash)
         plan = make_plan(path, out, ".", data, content, sweeps)
         move_roots(plan)
         write_json(out/".plan.json", plan)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['stage_params', 'is_run_parameter', 'runs_in', 'files_from_outside', 'run_key', 'read_params', 'key_of',
-           'need_fitting', 'git_commit', 'provenance', 'Run', 'start_run', 'data_root', 'write_root']
+           'need_fitting', 'git_commit', 'provenance', 'Run', 'data_root', 'write_root', 'remove_folder', 'start_run']
 
 # %% ../nbs/library/00d_runs.ipynb #7113d8e7
 import ast, json, os, platform, resource, shutil, subprocess, sys, time
@@ -67,10 +67,11 @@ def _named(params:dict, folder:Path) -> dict: # paths of runs become names
 
 def key_of(folder:str|Path) -> str|None:
     "Key of a finished run; None when nothing has finished there."
-    folder = Path(folder)
-    if not (folder/"metrics.json").is_file() or not (folder/"provenance.json").is_file():
+    try:
+        read_json(Path(folder)/"metrics.json")
+        return read_json(Path(folder)/"provenance.json").get("key")
+    except (InputError, AttributeError):       # not there, or cut off
         return None
-    return read_json(folder/"provenance.json").get("key")
 
 # %% ../nbs/library/00d_runs.ipynb #a4ee107d
 def need_fitting(folders:list) -> None:
@@ -172,10 +173,26 @@ def _need_planned(planned:dict, params:dict, above:dict) -> None:
         if above.get(name) != key:
             raise InputError(f"run {name}: has the key {above.get(name)}, the plan says {key}; start the reproduction again")
 
+# %% ../nbs/library/00d_runs.ipynb #aeeddd2f
+def data_root(data_run:str|Path # folder of a finished 00_data run
+             ) -> Path:
+    "Folder with kinetics/, movieclips/, vidsitu/ and lvu/ that a data run made or checked."
+    return Path(read_json(Path(data_run)/"root.json")["root"] or Path(data_run))
+
+def write_root(data_run:str|Path, source:str, # empty: in the folder of the data run itself
+               content:bool=False) -> None:
+    "Write down where the data of a data run lie, and the list of files (`list_files`) when they are real ones."
+    if source:
+        write_table(Path(data_run)/"files.csv", list_files(source, CORPORA, content))
+    write_json(Path(data_run)/"root.json", {"root": str(Path(source).resolve()) if source else ""})
+
 # %% ../nbs/library/00d_runs.ipynb #73c143bb
-def _old_key(folder:Path) -> str|None: # of what lies in a run folder, finished or not; `InputError` when it is no run folder
+def _begun(folder:Path) -> dict|None: # what `run.json` says of what lies in a run folder, finished or not; `InputError` when it is no run folder
     if (folder/"run.json").exists():
-        return read_json(folder/"run.json")["key"]
+        try:
+            return read_json(folder/"run.json")
+        except InputError:
+            return {}
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"parameter out: {folder} is a folder with other things in it, not a run folder; nothing was touched")
     return None
@@ -202,6 +219,18 @@ def _hold(folder:Path, seconds:float=20.) -> None: # for as long as this process
     _held[number] = lock
 
 # %% ../nbs/library/00d_runs.ipynb #767e6984
+def remove_folder(folder:Path) -> None:
+    "Remove a run folder; one that is killed meanwhile leaves no half of it behind under its name."
+    trash = folder.with_name(f".trash-{folder.name}-{os.getpid()}")
+    os.replace(folder, trash)
+    shutil.rmtree(trash)
+
+def _place_of_data(params:dict) -> str: # unfinished work may have noted paths of films
+    try:
+        return str(data_root(params["data_run"]).resolve())
+    except (KeyError, InputError):
+        return ""
+
 def start_run(namespace:dict) -> Run: # pass `globals()`
     "Open the run folder that parameter `out` names, with what is left of an interrupted run of the same key. `InputError` when parameters, code or the runs that are read are not those of the plan, or do not fit together."
     params = stage_params(namespace)
@@ -218,24 +247,13 @@ def start_run(namespace:dict) -> Run: # pass `globals()`
     if planned is not None:
         _need_planned(planned, named, above)
     rests_on = planned or dict(code=_code(None), files=files_from_outside(named), above=above)
-    key = planned["key"] if planned is not None else run_key(rests_on["code"], named, above, rests_on["files"])
+    by_hand = digest("by hand", run_key(rests_on["code"], named, above, rests_on["files"]))       # loaded modules and open cells may be others than the files
+    key = planned["key"] if planned is not None else by_hand
     _hold(folder)
-    old = _old_key(folder)
-    if old is not None and (old != key or (folder/"metrics.json").exists()):
-        shutil.rmtree(folder)
-    write_json(folder/"run.json", {"key": key})
+    old = _begun(folder)
+    begun = dict(key=key, folder=str(folder.resolve()), data=_place_of_data(params))
+    if old is not None and (old != begun or (folder/"metrics.json").exists()):
+        remove_folder(folder)
+    write_json(folder/"run.json", begun)
     write_json(folder/"params.json", named)
     return Run(folder, params, key, dict(code=rests_on["code"], files=rests_on["files"], reads=above))
-
-# %% ../nbs/library/00d_runs.ipynb #aeeddd2f
-def data_root(data_run:str|Path # folder of a finished 00_data run
-             ) -> Path:
-    "Folder with kinetics/, movieclips/, vidsitu/ and lvu/ that a data run made or checked."
-    return Path(read_json(Path(data_run)/"root.json")["root"] or Path(data_run))
-
-def write_root(data_run:str|Path, source:str, # empty: in the folder of the data run itself
-               content:bool=False) -> None:
-    "Write down where the data of a data run lie, and the list of files (`list_files`) when they are real ones."
-    if source:
-        write_table(Path(data_run)/"files.csv", list_files(source, CORPORA, content))
-    write_json(Path(data_run)/"root.json", {"root": str(Path(source).resolve()) if source else ""})

@@ -119,6 +119,11 @@ def test_no_notebook_differs_from_its_module():
     assert differing_notebooks(LIBRARY, ROOT/"hiermovie") == []
 
 
+def test_pages_that_are_kept_allow_nothing_from_elsewhere():
+    pages = sorted((ROOT/"runs/reference").rglob("*.html"))
+    assert pages and all("Content-Security-Policy" in p.read_text()[:2000] and "<script" not in p.read_text() for p in pages)
+
+
 def test_readme_has_every_claim_whatever_came_out():
     """The primary score of every claim and control, as the reference's report has judged it; failures included."""
     path, readme = ROOT/"runs/reference/mini/claims.csv", (ROOT/"README.md").read_text()
