@@ -38,8 +38,11 @@ def folder(tmp_path):
     return home, wheel
 
 
+ALONE = {k: v for k, v in os.environ.items() if not k.startswith("MAKE") and k != "MFLAGS"}      # not part of the `make test` that runs this
+
+
 def set_up(home, wheel, python=sys.executable):
-    return subprocess.Popen(["make", "setup", f"PYTHON={python}", f"UV={wheel}"], cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(["make", "setup", f"PYTHON={python}", f"UV={wheel}"], cwd=home, env=ALONE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def installed(home): return (home/"installed").read_text().split() if (home/"installed").exists() else []
@@ -113,5 +116,5 @@ def test_homes_that_cannot_be_written_to_and_kernels_of_others(tmp_path):
 def test_make_gives_a_home_where_there_is_none(folder):
     home, _ = folder
     for given, used in (("/proc/nowhere", str(home/".home")), (str(home), str(home))):
-        done = subprocess.run(["make", "-f", "Makefile", "-f", "-", "print-home"], input='print-home:\n\t@echo "$$HOME"\n', cwd=home, env=dict(os.environ, HOME=given), capture_output=True, text=True)
+        done = subprocess.run(["make", "-f", "Makefile", "-f", "-", "print-home"], input='print-home:\n\t@echo "$$HOME"\n', cwd=home, env=dict(ALONE, HOME=given), capture_output=True, text=True)
         assert done.stdout.strip() == used, done.stderr
