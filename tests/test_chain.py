@@ -161,7 +161,7 @@ def test_other_ways_of_the_high_level(chain, tmp_path):
     """End-to-end tuning and features of the tuned backbone, GPT-2 as decoder, relations from text, mixed collections with the second term; and a sweep."""
     profile = yaml.safe_load(PROFILE.read_text())
     profile["runs"] |= {
-        "tuned": dict(stage="40a_verbs_end_to_end", backbone_run="backbone-cvrl", contextualizer="pretrained", contextualizer_run="contextualizer-cvrl", data_run="data", epochs=1, labelled=20),
+        "tuned": dict(stage="40a_verbs_end_to_end", backbone_run="backbone-cvrl", contextualizer="pretrained", contextualizer_run="contextualizer-cvrl", data_run="data", epochs=4, labelled=20),
         "features-tuned": dict(stage="20_extract_features", backbone_run="tuned", corpora=["vidsitu"]),
         "roles-gpt2": dict(stage="41_roles", features_run="features-tuned", decoder="gpt2", beam=2, no_repeat=3, seeds=[0], epochs=1, max_len=20, labelled=20),
         "relations-text": dict(stage="42_relations", features_run="features-cvrl", inputs="text", weigh_classes=True, seeds=[0], epochs=2),
