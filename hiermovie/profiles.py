@@ -14,7 +14,7 @@ import yaml
 
 from .core import InputError, need_file, need_folder, read_json, read_table
 from .identity import CORPORA, FILE_PARAMETERS, Package, code_key, files_changed, list_files, notebook_defaults, notebook_source
-from .runs import files_from_outside, is_run_parameter, key_of, run_key, runs_in, write_root
+from .runs import files_from_outside, is_run_parameter, key_of, run_key, runs_in, sources_key, write_root
 
 # %% ../nbs/library/00e_profiles.ipynb #8fecc134
 class _Loader(yaml.SafeLoader):
@@ -224,9 +224,10 @@ def make_plan(path:str|Path, # of the profile
               data:str|None=None, # folder of the real data sets, instead of the profile's
               content:bool=False, # read every byte of the real data for their fingerprint
               sweeps:bool=False # with the runs of the profile's sweeps
-             ) -> dict: # profile, root, out, python, plain (names without those of sweeps), order (of names, each after what it reads), runs
+             ) -> dict: # profile, root, out, python, sources (fingerprint of all code), plain (names without those of sweeps), order (of names, each after what it reads), runs
     "All runs of a profile with their parameters, keys, and whether they are finished. `InputError` names what is wrong in the profile."
     root, out = Path(root).resolve(), Path(out).resolve()
+    sources = sources_key(root)        # before the code is parsed: what changes meanwhile is noticed by the stages
     runs, package, codes, defaults, plan = read_profile(path, root/"nbs/stages", sweeps), Package(root/"hiermovie"), {}, {}, {}
     for name in _in_order(path, runs):
         stage, given = runs[name]["stage"], runs[name]["params"]
@@ -243,7 +244,7 @@ def make_plan(path:str|Path, # of the profile
     plain = [n for n in runs if not n.startswith("sweep-")]
     for name in plan:
         plan[name]["waits_for"] = [] if plan[name]["finished"] else unfinished_below(dict(runs=plan), name)
-    return dict(profile=str(path), root=str(root), out=str(out), python=sys.executable, plain=plain, order=list(plan), runs={n: plan[n] for n in runs})
+    return dict(profile=str(path), root=str(root), out=str(out), python=sys.executable, sources=sources, plain=plain, order=list(plan), runs={n: plan[n] for n in runs})
 
 def is_finished(folder:Path, key:str) -> bool:
     "Does a finished run with this key lie there?"

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['stage_params', 'is_run_parameter', 'runs_in', 'files_from_outside', 'run_key', 'read_params', 'key_of',
-           'need_fitting', 'git_commit', 'provenance', 'Run', 'data_root', 'write_root', 'remove_folder', 'start_run']
+           'need_fitting', 'git_commit', 'provenance', 'Run', 'sources_key', 'data_root', 'write_root', 'remove_folder',
+           'start_run']
 
 # %% ../nbs/library/00d_runs.ipynb #7113d8e7
 import ast, json, os, platform, resource, shutil, subprocess, sys, time
@@ -143,12 +144,18 @@ class Run:
         return metrics
 
 # %% ../nbs/library/00d_runs.ipynb #3c5d9a94
+def sources_key(root:str|Path # of the repository
+               ) -> str:
+    "Fingerprint of the files of package and stages, byte by byte: as long as it is the same, no code has changed, and nothing need be parsed."
+    files = [*sorted(Path(root, "hiermovie").rglob("*.py")), *sorted(Path(root, "nbs", "stages").glob("*.ipynb"))]
+    return digest(*(p.read_text(encoding="utf-8", errors="surrogateescape") for p in files))
+
 def _planned() -> dict|None: # what the plan says of this run
     path, name = os.environ.get("HIERMOVIE_PLAN"), os.environ.get("HIERMOVIE_RUN")
     if not path:
         return None
     plan = read_json(path)
-    return dict(plan["runs"][name], name=name, root=plan["root"], out=plan["out"])
+    return dict(plan["runs"][name], name=name, root=plan["root"], sources=plan["sources"])
 
 def _code(planned:dict|None) -> str: # fingerprint of the code as it is now
     if planned is not None:
@@ -165,7 +172,7 @@ def _need_planned(planned:dict, params:dict, above:dict) -> None:
         got = params.get(name)
         if json.dumps(got, sort_keys=True) != json.dumps(value, sort_keys=True):
             raise InputError(f"parameter {name}: {value!r} in the profile, but {got!r} has arrived in the stage")
-    if _code(planned) != planned["code"]:
+    if sources_key(planned["root"]) != planned["sources"] and _code(planned) != planned["code"]:
         raise InputError("the code has changed since this reproduction was started; start it again")
     if files_from_outside(params) != planned["files"]:
         raise InputError("data or other files have changed since this reproduction was started; start it again")
