@@ -181,10 +181,13 @@ def illustration(what:str # for the log
 
 # %% ../nbs/library/00_core.ipynb #d9564862
 def as_written(draw):
-    "Decorator for functions that draw: texts are no formulas."
+    "Decorator for functions that draw: texts are no formulas. (`rc_context` would also undo that a notebook shows figures, which begins with the first one.)"
     @functools.wraps(draw)
     def drawn(*args, **kwargs):
-        import matplotlib
-        with matplotlib.rc_context({"text.parse_math": False}):
+        from matplotlib import rcParams
+        before, rcParams["text.parse_math"] = rcParams["text.parse_math"], False
+        try:
             return draw(*args, **kwargs)
+        finally:
+            rcParams["text.parse_math"] = before
     return drawn

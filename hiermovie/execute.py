@@ -13,8 +13,9 @@ from pathlib import Path
 def stage_arguments(plan:dict, name:str) -> tuple: # (notebook, executed notebook, parameters)
     "What a run of the plan is started with."
     run, out = plan["runs"][name], Path(plan["out"])
-    path = lambda v: str(out/v) if isinstance(v, str) else [str(out/n) for n in v]
-    given = {k: path(v) if k.endswith(("_run", "_runs")) and v else v for k, v in run["given"].items()}
+    def paths(value):
+        return str(out/value) if isinstance(value, str) else [str(out/v) for v in value]
+    given = {k: paths(v) if k.endswith(("_run", "_runs")) and v else v for k, v in run["given"].items()}
     notebook = Path(plan["root"])/"nbs"/"stages"/f"{run['stage']}.ipynb"
     return notebook, out/"notebooks"/f"{name}.ipynb", given | {"out": str(out/name)}
 
@@ -39,7 +40,8 @@ def run_notebook(notebook:Path, executed:Path, parameters:dict, cwd:str) -> None
     from nbclient import NotebookClient
     from papermill.execute import execute_notebook
     NotebookClient.shutdown_kernel.default_value = "immediate"     # else the libraries are taken apart one by one, 2 s every time
-    plain = lambda path: str(path).replace("{", "{{").replace("}", "}}")
+    def plain(path): # papermill takes braces for a template
+        return str(path).replace("{", "{{").replace("}", "}}")
     shown = dict(log_output=True, progress_bar=False, autosave_cell_every=2, start_timeout=300)
     with tempfile.TemporaryDirectory(prefix="hiermovie-") as folder:
         kernel = dict(kernel_name="python3", language="python", kernel_manager_class=_own_kernel(folder))

@@ -65,9 +65,7 @@ def _roots(target) -> list: # names that an assignment binds or changes
 
 def _bound(statement) -> list: # names that a statement binds or changes
     if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-        patches = [d for d in statement.decorator_list if "patch" in canonical(d)]        # nbdev's `@patch`: a method of the class that `self` has
-        classes = [a.annotation.id for a in statement.args.args[:1] if isinstance(a.annotation, ast.Name)] if patches and hasattr(statement, "args") else []
-        return [statement.name, *classes]
+        return [statement.name]
     if isinstance(statement, (ast.Import, ast.ImportFrom)):
         return [(a.asname or a.name).split(".")[0] for a in statement.names]
     inside = [n.target.id for n in ast.walk(statement) if isinstance(n, ast.NamedExpr)]
@@ -359,17 +357,17 @@ def files_key(files:pd.DataFrame) -> str:
     return digest(json.dumps(files.astype({"size": int}).values.tolist()))
 
 # %% ../nbs/library/00c_identity.ipynb #20401831
-def files_changed(old:pd.DataFrame, new:pd.DataFrame, # as `list_files` gives them
-                  names:int=3 # how many are named, of each kind
-                 ) -> str:
+_NAMED = 3     # files of each kind that are named
+
+def files_changed(old:pd.DataFrame, new:pd.DataFrame) -> str: # as `list_files` gives them
     "What differs between two lists of files, in words; empty when nothing does."
     before, now = (dict(zip(t.name, zip(t["size"], t.version))) for t in (old, new))
     kinds = {"changed": [n for n in now if n in before and now[n] != before[n]],
              "added": [n for n in now if n not in before],
              "removed": [n for n in before if n not in now]}
     def told(kind, which):
-        more = f" and {len(which) - names} more" if len(which) > names else ""
-        return f"{len(which)} {kind} ({', '.join(which[:names])}{more})"
+        more = f" and {len(which) - _NAMED} more" if len(which) > _NAMED else ""
+        return f"{len(which)} {kind} ({', '.join(which[:_NAMED])}{more})"
     return "; ".join(told(kind, which) for kind, which in kinds.items() if which)
 
 # %% ../nbs/library/00c_identity.ipynb #cdbd171d

@@ -289,16 +289,17 @@ def to_do(plan:dict, targets:list # names of runs
             todo += unfinished_below(plan, name)
     return found
 
-def tell_plan(plan:dict, names:list, # of the runs to do
-              lines:int=8) -> list: # of lines
+_LINES = 8     # reasons that are told
+
+def tell_plan(plan:dict, names:list) -> list: # names of the runs to do; lines
     "What a reproduction is going to do, and why."
     if not names:
         return ["every run is finished, nothing to do"]
     again = {n: why_again(Path(plan["out"])/n, plan["runs"][n]) for n in plan["order"] if n in names}
     reasons = [f"  {n}: {why}" for n, why in again.items() if why]
-    more = [f"  and {len(reasons) - lines} more"] if len(reasons) > lines else []
+    more = [f"  and {len(reasons) - _LINES} more"] if len(reasons) > _LINES else []
     head = f"{len(names)} run{'s' * (len(names) > 1)} to do" + (", changed:" if reasons else "")
-    return [head, *reasons[:lines], *more]
+    return [head, *reasons[:_LINES], *more]
 
 def need_run_folders(plan:dict, names:list) -> None:
     "`InputError` when something else lies where one of these runs is going to be."

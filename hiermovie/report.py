@@ -7,7 +7,8 @@ __all__ = ['NAMES', 'PAPER', 'PAPER_LVU', 'MORE_LVU', 'MADE_FROM', 'COLOURS', 'r
            'vidsitu_table', 'lvu_table', 'lvu_ranks', 'rank_rows', 'wide_table', 'caption', 'write_tables',
            'markdown_table', 'probe_table', 'published_table', 'show_bars', 'show_lvu', 'show_losses', 'gather_sweep',
            'show_sweep', 'show_two_levels', 'html_table', 'figure', 'figures', 'write_page', 'best_of', 'pick_segments',
-           'example_film', 'data_of', 'example', 'efficiency', 'show_efficiency', 'losses', 'statistics_table', 'costs']
+           'example_video', 'data_of', 'example', 'played', 'efficiency', 'show_efficiency', 'losses',
+           'statistics_table', 'costs']
 
 # %% ../nbs/library/12_report.ipynb #585f2d0c
 import base64, hashlib
@@ -21,12 +22,13 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from .audit import PUBLISHED, RELEASE, certainty
-from .core import InputError, as_written, atomic, read_json, write_table
+from .core import InputError, as_written, atomic, illustration, read_json, write_table
 from .runs import data_root, need_fitting, read_params
 from .lvu import LVU_CLASSES, LVU_REGRESSION, LVU_TASKS, rank_table
-from .metrics import EVENTS, PAPER_NAMES, paper_table, short_role
+from .metrics import EVENTS, PAPER_NAMES, paper_table, read_predictions, short_role
 from .uncertainty import wilson
-from .video import find_videos, named_videos, usable_videos
+from .video import find_videos, named_videos, usable_videos, video_path
+from .vidsitu import answer_of, read_segments
 
 # %% ../nbs/library/12_report.ipynb #a9775835
 _SUFFIXES = {"-verbs": ", tuned on verbs", "-joint": ", end to end", "+text": ", told verbs and roles"}
@@ -434,8 +436,8 @@ def pick_segments(verbs:list, truth:list # official verb predictions; verb ids o
     right = [sum(top[0] == v for top, v in zip(p["pred_vbs_ev"], truth[p["ann_idx"]])) for p in verbs]
     order = sorted(range(len(right)), key=lambda i: -right[i]); return [order[0], order[len(order) // 2], next(i for i in order if right[i] == right[order[-1]])]
 
-def example_film(root:Path) -> Path: # of a data root
-    "A film that can be decoded: a VidSitu segment, else an LVU video, a MovieClip, a Kinetics clip. `InputError` when there is none."
+def example_video(root:Path) -> Path: # of a data root
+    "A video that can be decoded: a VidSitu segment, else an LVU video, a MovieClip, a Kinetics clip. `InputError` when there is none."
     folders = [root/c/"videos" for c in ("vidsitu", "lvu", "movieclips")]
     films = [p for f in folders for p in sorted(named_videos(f).values())[:20]] or find_videos(root)[:20]
     good, _ = usable_videos(films, f"films of {root}")
@@ -472,6 +474,22 @@ def example(video, title:str, annotation:dict, verbs:dict|None=None, roles:dict|
     rows = pd.DataFrame([_event_row(e, annotation, verbs, roles, relations) for e in range(5)], columns=columns)
     kind = _KINDS.get(Path(video).suffix.lower(), "video/mp4")
     return dict(title=title, kind=kind, data=base64.b64encode(Path(video).read_bytes()).decode(), table=html_table(rows))
+
+def played(gallery:dict # run of stage 45, as `read_run` gives it
+          ) -> list: # of `example`; segments whose video cannot be shown are left out, with a line in the log
+    "Three segments with the answers of its runs, chosen by `pick_segments` from the verbs."
+    params = gallery["params"]
+    root = data_root(params["data_run"])/"vidsitu"
+    valid = read_segments(root/"vidsitu_annotations", "valid")
+    verbs = read_predictions(sorted(Path(params["verbs_run"]).glob("predictions_seed*.pkl"))[0])
+    truth = [[a[0][ev]["VerbID"] for ev in EVENTS] for a in valid.annotations]
+    picked, out = [verbs[i]["ann_idx"] for i in pick_segments(verbs, truth)], []
+    for k, word in zip(picked, ("Most right", "Median", "Fewest right")):
+        answers = [answer_of(params[f"{task}_run"], task, k) for task in ("verbs", "roles", "relations")]
+        with illustration(f"segment {valid.ids[k]}"):
+            title = f"{word}: {valid.ids[k]}"
+            out.append(example(video_path(root/"videos", valid.ids[k]), title, valid.annotations[k][0], *answers))
+    return out
 
 # %% ../nbs/library/12_report.ipynb #830aa301
 def efficiency(runs:dict) -> pd.DataFrame: # task, against, line, value, seed, score; empty when nothing was run with less

@@ -20,11 +20,17 @@ from .identity import CORPORA, Package, canonical, code_key, digest, file_parame
 def stage_params(namespace:dict) -> dict:
     "The plain values (numbers, strings, lists, dicts, None) that a notebook's parameter cells have set."
     skip = {"In", "Out", "exit", "quit", "papermill"}
-    plain = lambda v: v is None or isinstance(v, (bool, int, float, str)) or (
-        isinstance(v, (list, tuple)) and all(map(plain, v))) or (isinstance(v, dict) and all(map(plain, v.values())))
     ours = [vars(m) for n, m in list(sys.modules.items()) if n.startswith("hiermovie.")]
-    imported = lambda k, v: any(m.get(k) is v for m in ours)     # constants of the library are no parameters
-    return {k: v for k, v in namespace.items() if not k.startswith("_") and k not in skip and plain(v) and not imported(k, v)}
+    def is_plain(value):
+        if isinstance(value, dict):
+            return all(map(is_plain, value.values()))
+        if isinstance(value, (list, tuple)):
+            return all(map(is_plain, value))
+        return value is None or isinstance(value, (bool, int, float, str))
+    def is_parameter(name, value): # constants of the library are none
+        ours_too = any(module.get(name) is value for module in ours)
+        return not name.startswith("_") and name not in skip and is_plain(value) and not ours_too
+    return {k: v for k, v in namespace.items() if is_parameter(k, v)}
 
 def is_run_parameter(name:str) -> bool:
     "Does this parameter name runs? (`features_run`: one; `reads_runs`: several)"
@@ -47,24 +53,22 @@ def files_from_outside(params:dict) -> dict: # parameter -> fingerprint
 def run_key(code:str, # fingerprint of the code
             params:dict, # parameters in force; runs by name
             above:dict, # name -> key of each run that is read
-            files:dict|None=None # parameter -> fingerprint of files; None: they are looked at now
+            files:dict # parameter -> fingerprint of its files (`files_from_outside`)
            ) -> str:
     "What a run rests on, as one fingerprint."
-    files = files_from_outside(params) if files is None else files
     own = {k: v for k, v in params.items() if k != "out" and k not in files}
     return digest(code, json.dumps([own, files, above], sort_keys=True))
 
 # %% ../nbs/library/00d_runs.ipynb #370a8510
 def read_params(folder:str|Path) -> dict:
     "The parameters of a run; runs that it reads as paths."
-    params, place = read_json(Path(folder)/"params.json"), Path(folder).parent
-    path = lambda v: str(place/v) if isinstance(v, str) else [str(place/n) for n in v]
-    return {k: path(v) if is_run_parameter(k) and v else v for k, v in params.items()}
+    place = Path(folder).parent
+    return _each_run(read_json(Path(folder)/"params.json"), lambda name: str(place/name))
 
-def _named(params:dict, folder:Path) -> dict: # paths of runs become names
-    name = lambda v: os.path.relpath(v, folder.parent)
-    names = lambda v: name(v) if isinstance(v, str) else [name(n) for n in v]
-    return {k: names(v) if is_run_parameter(k) and v else v for k, v in params.items()}
+def _each_run(params:dict, change) -> dict: # params with `change` applied to every run that they name
+    def changed(value):
+        return change(value) if isinstance(value, str) else [change(v) for v in value]
+    return {k: changed(v) if is_run_parameter(k) and v else v for k, v in params.items()}
 
 def key_of(folder:str|Path) -> str|None:
     "Key of a finished run; None when nothing has finished there."
@@ -96,7 +100,8 @@ def need_fitting(folders:list) -> None:
 # %% ../nbs/library/00d_runs.ipynb #4700be57
 def git_commit() -> str:
     "Commit of the working folder, with `+` when files differ from it; `unknown` outside git."
-    git = lambda *a: subprocess.run(["git", *a], capture_output=True, text=True, check=True).stdout.strip()
+    def git(*words):
+        return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()
     try:
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
@@ -249,13 +254,15 @@ def start_run(namespace:dict) -> Run: # pass `globals()`
     folder, planned = Path(params["out"]), _planned()
     read = [Path(f) for fs in runs_in(params).values() for f in fs]
     need_fitting([f for f in read if key_of(f) is not None])
-    named = _named(params, folder)
+    named = _each_run(params, lambda path: os.path.relpath(path, folder.parent))
     above = {n: key_of(f) for n, f in zip([n for ns in runs_in(named).values() for n in ns], read)}
     if planned is not None:
         _need_planned(planned, named, above)
     rests_on = planned or dict(code=_code(None), files=files_from_outside(named), above=above)
-    by_hand = digest("by hand", run_key(rests_on["code"], named, above, rests_on["files"]))       # loaded modules and open cells may be others than the files
-    key = planned["key"] if planned is not None else by_hand
+    if planned is not None:
+        key = planned["key"]
+    else:       # loaded modules and open cells may be others than the files: no plan has this key
+        key = digest("by hand", run_key(rests_on["code"], named, above, rests_on["files"]))
     _hold(folder)
     old = _begun(folder)
     begun = dict(key=key, folder=str(folder.resolve()), data=_place_of_data(params))
