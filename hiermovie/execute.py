@@ -10,55 +10,81 @@ import json, logging, os, signal, sys, tempfile, threading, time
 from pathlib import Path
 
 # %% ../nbs/library/00f_execute.ipynb #3871e75d
-def stage_arguments(plan:dict, name:str) -> tuple: # (notebook, executed notebook, parameters)
+def stage_arguments(plan: dict, name: str) -> tuple:  # (notebook, executed notebook, parameters)
     "What a run of the plan is started with."
     run, out = plan["runs"][name], Path(plan["out"])
+
     def paths(value):
-        return str(out/value) if isinstance(value, str) else [str(out/v) for v in value]
-    given = {k: paths(v) if k.endswith(("_run", "_runs")) and v else v for k, v in run["given"].items()}
-    notebook = Path(plan["root"])/"nbs"/"stages"/f"{run['stage']}.ipynb"
-    return notebook, out/"notebooks"/f"{name}.ipynb", given | {"out": str(out/name)}
+        return str(out / value) if isinstance(value, str) else [str(out / v) for v in value]
+
+    given = {
+        k: paths(v) if k.endswith(("_run", "_runs")) and v else v for k, v in run["given"].items()
+    }
+    notebook = Path(plan["root"]) / "nbs" / "stages" / f"{run['stage']}.ipynb"
+    return notebook, out / "notebooks" / f"{name}.ipynb", given | {"out": str(out / name)}
 
 # %% ../nbs/library/00f_execute.ipynb #002e741b
-def _own_kernel(folder:str): # a kernel manager whose kernel is this Python; folder: for the files through which they talk
+def _own_kernel(
+    folder: str,
+):  # a kernel manager whose kernel is this Python; folder: for the files through which they talk
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
+
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     place = f"{folder}/kernel.json"
+
     class OwnKernel(AsyncKernelManager):
         kernel_spec = KernelSpec(argv=argv, display_name="Python", language="python")
+
         def __init__(self, **kwargs):
             super().__init__(**kwargs)
             self.connection_file = place
-            if len(place) < 90:       # systems allow some hundred letters for the name of such a file
+            if len(place) < 90:  # systems allow some hundred letters for the name of such a file
                 self.transport, self.ip = "ipc", f"{place}-ipc"
+
     return OwnKernel
 
-def run_notebook(notebook:Path, executed:Path, parameters:dict, cwd:str) -> None:
+
+def run_notebook(notebook: Path, executed: Path, parameters: dict, cwd: str) -> None:
     "Run a notebook with papermill, its output going to the log. Raises what the notebook raises."
-    sys.modules.setdefault("rfc3987_syntax", None)       # builds a grammar for addresses that no notebook has, 1.6 s every time
+    # builds a grammar for addresses that no notebook has, 1.6 s every time
+    sys.modules.setdefault("rfc3987_syntax", None)
     from nbclient import NotebookClient
     from papermill.execute import execute_notebook
-    NotebookClient.shutdown_kernel.default_value = "immediate"     # else the libraries are taken apart one by one, 2 s every time
-    def plain(path): # papermill takes braces for a template
+
+    NotebookClient.shutdown_kernel.default_value = (
+        "immediate"  # else the libraries are taken apart one by one, 2 s every time
+    )
+
+    def plain(path):  # papermill takes braces for a template
         return str(path).replace("{", "{{").replace("}", "}}")
+
     shown = dict(log_output=True, progress_bar=False, autosave_cell_every=2, start_timeout=300)
     with tempfile.TemporaryDirectory(prefix="hiermovie-") as folder:
-        kernel = dict(kernel_name="python3", language="python", kernel_manager_class=_own_kernel(folder))
+        kernel = dict(
+            kernel_name="python3", language="python", kernel_manager_class=_own_kernel(folder)
+        )
         execute_notebook(plain(notebook), plain(executed), parameters, cwd=cwd, **shown, **kernel)
 
 # %% ../nbs/library/00f_execute.ipynb #5a9064c0
-def _end_with(parent:int) -> None: # of a thread: ends this process, and with it the kernel, soon after its parent has ended
+def _end_with(
+    parent: int,
+) -> (
+    None
+):  # of a thread: ends this process, and with it the kernel, soon after its parent has ended
     while os.getppid() == parent:
-        time.sleep(.5)
+        time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGKILL)
+
 
 def main() -> None:
     "What `python -c 'from hiermovie.execute import main; main()' PLAN RUN` does."
     plan_file, name = os.path.abspath(sys.argv[1]), sys.argv[2]
     threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    os.environ.update(HIERMOVIE_STARTED=str(time.time()), HIERMOVIE_PLAN=plan_file, HIERMOVIE_RUN=name)
+    os.environ.update(
+        HIERMOVIE_STARTED=str(time.time()), HIERMOVIE_PLAN=plan_file, HIERMOVIE_RUN=name
+    )
     plan = json.loads(Path(plan_file).read_text(encoding="utf-8"))
     notebook, executed, parameters = stage_arguments(plan, name)
     run_notebook(notebook, executed, parameters, plan["root"])

@@ -17,17 +17,20 @@ import pandas as pd
 from .core import InputError, read_json
 
 # %% ../nbs/library/00c_identity.ipynb #230e1e2a
-def digest(*texts:str) -> str: # 16 hexadecimal digits
+def digest(*texts: str) -> str:  # 16 hexadecimal digits
     "Fingerprint of some texts; where one ends and the next begins matters."
     lengths = json.dumps([len(t) for t in texts])
-    return hashlib.sha256((lengths + "".join(texts)).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return hashlib.sha256((lengths + "".join(texts)).encode("utf-8", "surrogatepass")).hexdigest()[
+        :16
+    ]
 
 # %% ../nbs/library/00c_identity.ipynb #b1c3a18f
-def _says_nothing(statement) -> bool: # a docstring, or `pass`
+def _says_nothing(statement) -> bool:  # a docstring, or `pass`
     if isinstance(statement, ast.Pass):
         return True
     alone = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
     return alone and isinstance(statement.value.value, str)
+
 
 def canonical(node) -> str:
     "Text of a syntax tree without positions, comments and docstrings: the same for the same code, whatever the version of Python."
@@ -43,19 +46,23 @@ def canonical(node) -> str:
 @dataclass(frozen=True)
 class Part:
     "A statement at the top level of a module."
-    text: str           # canonical
-    names: frozenset    # global names that it uses
-    imports: tuple = () # (module, name) that its functions import from the package
+
+    text: str  # canonical
+    names: frozenset  # global names that it uses
+    imports: tuple = ()  # (module, name) that its functions import from the package
+
 
 @dataclass
 class Module:
     "The top level of a module: what binds a name, what is imported from the package, and what only has effects."
-    parts: dict = field(default_factory=dict)    # name -> list of Part
-    imported: dict = field(default_factory=dict) # name -> list of (module, name there; None: the module itself)
+
+    parts: dict = field(default_factory=dict)  # name -> list of Part
+    # name -> list of (module, name there; None: the module itself)
+    imported: dict = field(default_factory=dict)
     effects: list = field(default_factory=list)  # of Part
 
 # %% ../nbs/library/00c_identity.ipynb #e53bb311
-def _roots(target) -> list: # names that an assignment binds or changes
+def _roots(target) -> list:  # names that an assignment binds or changes
     if isinstance(target, ast.Name):
         return [target.id]
     if isinstance(target, (ast.Tuple, ast.List)):
@@ -63,7 +70,8 @@ def _roots(target) -> list: # names that an assignment binds or changes
     inner = getattr(target, "value", None)
     return _roots(inner) if inner is not None else []
 
-def _bound(statement) -> list: # names that a statement binds or changes
+
+def _bound(statement) -> list:  # names that a statement binds or changes
     if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return [statement.name]
     if isinstance(statement, (ast.Import, ast.ImportFrom)):
@@ -74,11 +82,21 @@ def _bound(statement) -> list: # names that a statement binds or changes
     if isinstance(statement, (ast.AnnAssign, ast.AugAssign)):
         return _roots(statement.target) + inside
     loop = _roots(statement.target) if isinstance(statement, (ast.For, ast.AsyncFor)) else []
-    given = [i.optional_vars for i in getattr(statement, "items", []) if i.optional_vars is not None]
-    below = [s for s in ast.iter_child_nodes(statement) if isinstance(s, (ast.stmt, ast.excepthandler))]
-    return inside + loop + [n for g in given for n in _roots(g)] + [n for s in below for n in _bound(s)]
+    given = [
+        i.optional_vars for i in getattr(statement, "items", []) if i.optional_vars is not None
+    ]
+    below = [
+        s for s in ast.iter_child_nodes(statement) if isinstance(s, (ast.stmt, ast.excepthandler))
+    ]
+    return (
+        inside
+        + loop
+        + [n for g in given for n in _roots(g)]
+        + [n for s in below for n in _bound(s)]
+    )
 
-def _has_effects(statement) -> bool: # does it do more than bind names?
+
+def _has_effects(statement) -> bool:  # does it do more than bind names?
     if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return False
     if isinstance(statement, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
@@ -87,30 +105,44 @@ def _has_effects(statement) -> bool: # does it do more than bind names?
     return True
 
 # %% ../nbs/library/00c_identity.ipynb #7af21db2
-def _globals_of(table) -> set: # global names in the scope of a function or class and in those inside it
-    in_class = table.get_type() == "class"         # `width = width` in a class reads the global one
-    own = {s.get_name() for s in table.get_symbols() if s.is_global() or in_class and s.is_referenced()}
+def _globals_of(
+    table,
+) -> set:  # global names in the scope of a function or class and in those inside it
+    in_class = table.get_type() == "class"  # `width = width` in a class reads the global one
+    own = {
+        s.get_name() for s in table.get_symbols() if s.is_global() or in_class and s.is_referenced()
+    }
     return own.union(*(_globals_of(t) for t in table.get_children()))
 
-def _names_used(statement, scopes:dict) -> set: # scopes: name -> symbol tables of the functions and classes called so
+
+def _names_used(
+    statement, scopes: dict
+) -> set:  # scopes: name -> symbol tables of the functions and classes called so
     if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return {n.id for n in ast.walk(statement) if isinstance(n, ast.Name)}
     if isinstance(statement, ast.ClassDef):
         outside = [*statement.decorator_list, *statement.bases, *statement.keywords]
     else:
-        outside = [*statement.decorator_list, statement.args] + ([statement.returns] if statement.returns else [])
+        outside = [*statement.decorator_list, statement.args] + (
+            [statement.returns] if statement.returns else []
+        )
     names = {n.id for o in outside for n in ast.walk(o) if isinstance(n, ast.Name)}
     return names.union(*(_globals_of(t) for t in scopes.get(statement.name, [])))
 
 # %% ../nbs/library/00c_identity.ipynb #4637a98b
-def _source_module(node:ast.ImportFrom, where:str, package:str) -> str|None: # "metrics" for `from hiermovie.metrics import ..`; None: from elsewhere
+def _source_module(
+    node: ast.ImportFrom, where: str, package: str
+) -> str | None:  # "metrics" for `from hiermovie.metrics import ..`; None: from elsewhere
     if node.level == 0:
         inside = node.module == package or (node.module or "").startswith(package + ".")
-        return node.module[len(package) + 1:] if inside else None
-    above = where.split(".")[:-node.level]
+        return node.module[len(package) + 1 :] if inside else None
+    above = where.split(".")[: -node.level]
     return ".".join([*above, *([node.module] if node.module else [])])
 
-def _imports(statement, where:str, package:str) -> list: # (name here, module, name there), from the package only
+
+def _imports(
+    statement, where: str, package: str
+) -> list:  # (name here, module, name there), from the package only
     found = []
     for node in ast.walk(statement):
         if isinstance(node, ast.ImportFrom):
@@ -119,28 +151,41 @@ def _imports(statement, where:str, package:str) -> list: # (name here, module, n
                 found += [(a.asname or a.name, module, a.name) for a in node.names]
         elif isinstance(node, ast.Import):
             ours = [a for a in node.names if a.name.startswith(package + ".")]
-            found += [(a.asname or package, a.name[len(package) + 1:], None) for a in ours]
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == package:
-            found.append((package, node.attr, None))           # `import hiermovie`, then `hiermovie.metrics`
+            found += [(a.asname or package, a.name[len(package) + 1 :], None) for a in ours]
+        elif (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == package
+        ):
+            found.append((package, node.attr, None))  # `import hiermovie`, then `hiermovie.metrics`
     return found
 
 # %% ../nbs/library/00c_identity.ipynb #736a6a93
-def _read_import(module:Module, statement, where:str, package:str) -> None:
+def _read_import(module: Module, statement, where: str, package: str) -> None:
     found = _imports(statement, where, package)
     for here, there, name in found:
         module.imported.setdefault(here, []).append((there, name))
     whole = tuple((there, None) for _, there, name in found if name in (None, "*"))
     if whole:
-        module.effects.append(Part("", frozenset(), whole))      # whatever of it is used
+        module.effects.append(Part("", frozenset(), whole))  # whatever of it is used
     if not found:
         for alias in statement.names:
-            source = ("." * statement.level + (statement.module or "") + " ") if isinstance(statement, ast.ImportFrom) else ""
+            source = (
+                ("." * statement.level + (statement.module or "") + " ")
+                if isinstance(statement, ast.ImportFrom)
+                else ""
+            )
             text = f"import {source}{alias.name} as {alias.asname}"
-            module.parts.setdefault((alias.asname or alias.name).split(".")[0], []).append(Part(text, frozenset()))
+            module.parts.setdefault((alias.asname or alias.name).split(".")[0], []).append(
+                Part(text, frozenset())
+            )
 
-def read_module(source:str, # Python code
-                where:str="",  # its dotted name inside the package
-                package:str="hiermovie") -> Module:
+
+def read_module(
+    source: str,  # Python code
+    where: str = "",  # its dotted name inside the package
+    package: str = "hiermovie",
+) -> Module:
     "Cut a module into its parts. Raises `SyntaxError`."
     module, scopes = Module(), {}
     for table in symtable.symtable(source, where or "code", "exec").get_children():
@@ -161,7 +206,9 @@ def read_module(source:str, # Python code
     return module
 
 # %% ../nbs/library/00c_identity.ipynb #35bbe6fc
-def _python(content:bytes, where) -> str: # the text of a file of Python; `InputError` names the line that is none
+def _python(
+    content: bytes, where
+) -> str:  # the text of a file of Python; `InputError` names the line that is none
     try:
         text = content.decode("utf-8")
         ast.parse(text)
@@ -169,20 +216,24 @@ def _python(content:bytes, where) -> str: # the text of a file of Python; `Input
     except UnicodeDecodeError as e:
         raise InputError(f"{where}: not a text file: {e}") from None
     except (SyntaxError, ValueError) as e:
-        raise InputError(f"{where}, line {getattr(e, 'lineno', '?')}: not Python: {getattr(e, 'msg', e)}") from None
+        raise InputError(
+            f"{where}, line {getattr(e, 'lineno', '?')}: not Python: {getattr(e, 'msg', e)}"
+        ) from None
+
 
 class Package:
     "The source files of a package, each read once."
-    def __init__(self, folder:str|Path="hiermovie"):
+
+    def __init__(self, folder: str | Path = "hiermovie"):
         self.folder, self.modules = Path(folder), {}
 
-    def file(self, name:str) -> Path|None:
+    def file(self, name: str) -> Path | None:
         "File of the module with this dotted name inside the package (empty: the package itself); None when there is none."
         inside = self.folder.joinpath(*name.split(".")) if name else self.folder
-        files = [inside/"__init__.py"] + ([inside.with_suffix(".py")] if name else [])
+        files = [inside / "__init__.py"] + ([inside.with_suffix(".py")] if name else [])
         return next((f for f in files if f.is_file()), None)
 
-    def module(self, name:str) -> Module:
+    def module(self, name: str) -> Module:
         "The parts of a module, none where there is no such module; `InputError` names the line that is not Python."
         if name not in self.modules:
             path = self.file(name)
@@ -191,32 +242,53 @@ class Package:
             self.modules[name] = read_module(source, where, self.folder.name)
         return self.modules[name]
 
-    def lead(self, module:str, name:str|None) -> list: # of (module, name)
+    def lead(self, module: str, name: str | None) -> list:  # of (module, name)
         "Where an import leads: to one name, or to all names of a module (`name` is None, `*` or a module)."
         below = module if name in (None, "*") else f"{module}.{name}".lstrip(".")
         there = self.module(module)
-        if name not in (None, "*") and (name in there.parts or name in there.imported or self.file(below) is None):
+        if name not in (None, "*") and (
+            name in there.parts or name in there.imported or self.file(below) is None
+        ):
             return [(module, name)]
         found = self.module(below)
         return [(below, n) for n in ["", *found.parts, *found.imported]]
 
 # %% ../nbs/library/00c_identity.ipynb #a50d5c9c
-_BY_STRING = {"globals", "eval", "exec"}       # what they reach cannot be seen, so it is everything in their module
+_BY_STRING = {
+    "globals",
+    "eval",
+    "exec",
+}  # what they reach cannot be seen, so it is everything in their module
 
-def used_by(code:Module, package:Package) -> dict: # (module, name; empty: its effects) -> texts
+# %% ../nbs/library/00c_identity.ipynb #8b10499e
+def used_by(code: Module, package: Package) -> dict:  # (module, name; empty: its effects) -> texts
     "Everything in the package that `code` uses, directly or through each other."
     seen, todo = {}, []
+
     def follow(where, module, parts):
         names = {n for part in parts for n in part.names}
-        if names & _BY_STRING and where is not None:      # a stage gives `globals()` to `start_run` only
+        if (
+            names & _BY_STRING and where is not None
+        ):  # a stage gives `globals()` to `start_run` only
             names |= {*module.parts, *module.imported}
-        imports = [i for part in parts for i in part.imports] + [i for n in names for i in module.imported.get(n, [])]
+        imports = [i for part in parts for i in part.imports] + [
+            i for n in names for i in module.imported.get(n, [])
+        ]
         todo.extend(target for i in imports for target in package.lead(*i))
         if where is not None:
             todo.extend((where, n) for n in names if n in module.parts or n in module.imported)
-    def enter(module): # an import runs the module that it names, and with it what has effects there
+
+    def enter(
+        module,
+    ):  # an import runs the module that it names, and with it what has effects there
         todo.extend((there, "") for imports in module.imported.values() for there, _ in imports)
-        todo.extend((f"{there}.{name}".lstrip("."), "") for imports in module.imported.values() for there, name in imports if name)
+        todo.extend(
+            (f"{there}.{name}".lstrip("."), "")
+            for imports in module.imported.values()
+            for there, name in imports
+            if name
+        )
+
     follow(None, code, [*code.effects, *(p for ps in code.parts.values() for p in ps)])
     enter(code)
     while todo:
@@ -225,7 +297,9 @@ def used_by(code:Module, package:Package) -> dict: # (module, name; empty: its e
             continue
         module = package.module(where)
         parts = module.parts.get(name, []) if name else module.effects
-        seen[where, name] = [p.text for p in parts] + [f"from {i}" for i in module.imported.get(name, [])]
+        seen[where, name] = [p.text for p in parts] + [
+            f"from {i}" for i in module.imported.get(name, [])
+        ]
         follow(where, module, parts)
         todo.extend(target for i in module.imported.get(name, []) for target in package.lead(*i))
         if name:
@@ -235,16 +309,18 @@ def used_by(code:Module, package:Package) -> dict: # (module, name; empty: its e
     return {where: texts for where, texts in seen.items() if texts}
 
 # %% ../nbs/library/00c_identity.ipynb #88a20025
-def _cells(notebook:str|Path) -> list: # (source, tags) of the code cells
+def _cells(notebook: str | Path) -> list:  # (source, tags) of the code cells
     try:
         cells = [c for c in read_json(notebook)["cells"] if c["cell_type"] == "code"]
         return [("".join(c["source"]), c["metadata"].get("tags", [])) for c in cells]
     except (KeyError, TypeError, AttributeError):
         raise InputError(f"{notebook}: not a notebook, expected cells with their sources") from None
 
-_TIMED = r"(?m)^([ \t]*)%%?(?:time|timeit|capture|prun)\b(?:[ \t]+-\S+)*[ \t]*"      # magics that run the rest of the line, or the cell
 
-def notebook_source(notebook:str|Path) -> str:
+_TIMED = r"(?m)^([ \t]*)%%?(?:time|timeit|capture|prun)\b(?:[ \t]+-\S+)*[ \t]*"  # magics that run the rest of the line, or the cell
+
+
+def notebook_source(notebook: str | Path) -> str:
     "The code of a stage notebook without its cell of parameters; IPython's magics become calls. `InputError` names the cell that is not Python."
     sources = []
     for k, (source, tags) in enumerate(_cells(notebook)):
@@ -253,25 +329,36 @@ def notebook_source(notebook:str|Path) -> str:
         source = re.sub(r"=[ \t]*%time[ \t]+", "= ", re.sub(_TIMED, r"\1", source))
         if re.search(r"(?m)^\s*[%!?]|=\s*[%!]|\?\s*$", source):
             from IPython.core.inputtransformer2 import TransformerManager
+
             source = TransformerManager().transform_cell(source)
-        sources.append(_python(source.encode("utf-8", "surrogatepass"), f"{notebook}, code cell {k}"))
+        sources.append(
+            _python(source.encode("utf-8", "surrogatepass"), f"{notebook}, code cell {k}")
+        )
     return "\n".join(sources)
 
-def notebook_defaults(notebook:str|Path) -> dict: # name -> value
+# %% ../nbs/library/00c_identity.ipynb #08ebf403
+def notebook_defaults(notebook: str | Path) -> dict:  # name -> value
     "What the one cell tagged `parameters` assigns; `InputError` when there is not exactly one, or a value is computed."
     cells = [source for source, tags in _cells(notebook) if "parameters" in tags]
     if len(cells) != 1:
         raise InputError(f"{notebook}: {len(cells)} cells tagged parameters, expected 1")
     values = {}
-    for statement in ast.parse(_python(cells[0].encode("utf-8", "surrogatepass"), f"{notebook}, parameters")).body:
+    for statement in ast.parse(
+        _python(cells[0].encode("utf-8", "surrogatepass"), f"{notebook}, parameters")
+    ).body:
         try:
             values[statement.targets[0].id] = ast.literal_eval(statement.value)
         except (AttributeError, ValueError, TypeError):
-            raise InputError(f"{notebook}: parameters: {ast.unparse(statement)}: expected a name and a plain value") from None
+            raise InputError(
+                f"{notebook}: parameters: {ast.unparse(statement)}: expected a name and a plain value"
+            ) from None
     return values
 
-def code_key(source:str, # code of a stage
-             package:Package) -> str:
+
+def code_key(
+    source: str,  # code of a stage
+    package: Package,
+) -> str:
     "Fingerprint of a piece of code and of all that it uses of the package."
     code = read_module(source, package=package.folder.name)
     own = [s for s in ast.parse(source).body if not _says_nothing(s)]
@@ -280,55 +367,90 @@ def code_key(source:str, # code of a stage
     return digest(*map(canonical, own), *rest)
 
 # %% ../nbs/library/00c_identity.ipynb #2512d8d5
-def exported_source(notebook:str|Path) -> tuple: # (module that it exports to, or "", its exported code)
+def exported_source(
+    notebook: str | Path,
+) -> tuple:  # (module that it exports to, or "", its exported code)
     "What a library notebook exports."
     sources = [source for source, _ in _cells(notebook)]
     to = re.findall(r"(?m)^\s*#\s*\|\s*default_exp\s+(\S+)", "\n".join(sources))
-    marked = [s for s in sources if any(line.replace(" ", "").startswith("#|export") for line in s.splitlines())]
+    marked = [
+        s
+        for s in sources
+        if any(line.replace(" ", "").startswith("#|export") for line in s.splitlines())
+    ]
     return (to[0] if to else ""), "\n".join(marked)
 
-def differing_notebooks(notebooks:list, package:str|Path="hiermovie") -> list: # of paths
+
+def differing_notebooks(notebooks: list, package: str | Path = "hiermovie") -> list:  # of paths
     "The library notebooks whose exported code is not that of their module."
     package, wrong = Path(package), []
+
     def statements(source, where):
         body = ast.parse(source).body
         for node in (n for s in body for n in ast.walk(s) if isinstance(n, ast.ImportFrom)):
             inside = _source_module(node, where, package.name)
             node.level, node.module = (1, inside) if inside is not None else (0, node.module)
         return [canonical(s) for s in body if "__all__" not in _bound(s) and not _says_nothing(s)]
+
     for notebook in notebooks:
         module, source = exported_source(notebook)
         if not module:
             continue
         path = package.joinpath(*module.split(".")).with_suffix(".py")
         try:
-            same = path.is_file() and statements(source, module) == statements(path.read_text(encoding="utf-8"), module)
+            same = path.is_file() and statements(source, module) == statements(
+                path.read_text(encoding="utf-8"), module
+            )
         except SyntaxError as e:
-            raise InputError(f"{notebook}: its exported code (or {path}) is not Python: {e.msg}, line {e.lineno}") from None
+            raise InputError(
+                f"{notebook}: its exported code (or {path}) is not Python: {e.msg}, line {e.lineno}"
+            ) from None
         if not same:
             wrong.append(Path(notebook))
     return wrong
 
 # %% ../nbs/library/00c_identity.ipynb #50e3edb7
 CORPORA = ("kinetics", "movieclips", "vidsitu", "lvu")
-SMALL = 64 * 2 ** 20                                    # bytes that are always read
-LARGE = (".mp4", ".mkv", ".webm", ".mov", ".m4v", ".tar", ".npy", ".npz", ".safetensors", ".pth", ".pyth", ".pt")
+SMALL = 64 * 2**20  # bytes that are always read
+LARGE = (
+    ".mp4",
+    ".mkv",
+    ".webm",
+    ".mov",
+    ".m4v",
+    ".tar",
+    ".npy",
+    ".npz",
+    ".safetensors",
+    ".pth",
+    ".pyth",
+    ".pt",
+)
+
 
 def _content(path) -> str:
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
-def _file_row(path:Path, name:str, content:bool) -> dict:
+
+def _file_row(path: Path, name: str, content: bool) -> dict:
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
             return dict(name=name, size=-1, version="not a plain file")
         read = content or found.st_size <= SMALL and path.suffix.lower() not in LARGE
-        return dict(name=name, size=found.st_size, version=_content(path) if read else str(found.st_mtime_ns))
+        return dict(
+            name=name,
+            size=found.st_size,
+            version=_content(path) if read else str(found.st_mtime_ns),
+        )
     except OSError as e:
         return dict(name=name, size=-1, version=e.strerror or "cannot be read")
 
-def _rows_below(folder:Path, root:Path, content:bool, above:tuple): # above: real paths on the way here; a link to one of them is a loop
+# %% ../nbs/library/00c_identity.ipynb #f4bd182c
+def _rows_below(
+    folder: Path, root: Path, content: bool, above: tuple
+):  # above: real paths on the way here; a link to one of them is a loop
     real = os.path.realpath(folder)
     if real in above or not folder.is_dir():
         return
@@ -338,48 +460,84 @@ def _rows_below(folder:Path, root:Path, content:bool, above:tuple): # above: rea
         if path.is_dir():
             yield from _rows_below(path, root, content, (*above, real))
         else:
-            name = path.relative_to(root).as_posix().encode("utf-8", "backslashreplace")      # names need not be text
-            yield _file_row(path, name.decode(), content)
+            name = path.relative_to(root).as_posix()
+            text = name.encode("utf-8", "backslashreplace").decode()  # names need not be text
+            yield _file_row(path, text, content)
 
-def list_files(root:str|Path, # a folder, or one file
-               below:tuple=(), # only these folders of it
-               content:bool=False # read every byte of every file, not only of small ones
-              ) -> pd.DataFrame: # name, size (bytes), version (SHA-256 of the content, or time of the last change in ns)
+
+def list_files(
+    root: str | Path,  # a folder, or one file
+    below: tuple = (),  # only these folders of it
+    content: bool = False,  # read every byte of every file, not only of small ones
+) -> (
+    pd.DataFrame
+):  # name, size (bytes), version (SHA-256 of the content, or time of the last change in ns)
     "Every file in a folder, links followed; names that begin with a point are left out."
     root = Path(root)
     if root.is_file():
         return pd.DataFrame([_file_row(root, root.name, content)])
-    rows = [row for start in [root/b for b in below] or [root] for row in _rows_below(start, root, content, ())]
-    return pd.DataFrame(rows, columns=["name", "size", "version"]).sort_values("name", ignore_index=True)
+    rows = [
+        row
+        for start in [root / b for b in below] or [root]
+        for row in _rows_below(start, root, content, ())
+    ]
+    return pd.DataFrame(rows, columns=["name", "size", "version"]).sort_values(
+        "name", ignore_index=True
+    )
 
-def files_key(files:pd.DataFrame) -> str:
+
+def files_key(files: pd.DataFrame) -> str:
     "Fingerprint of a list of files."
     return digest(json.dumps(files.astype({"size": int}).values.tolist()))
 
 # %% ../nbs/library/00c_identity.ipynb #20401831
-_NAMED = 3     # files of each kind that are named
+_NAMED = 3  # files of each kind that are named
 
-def files_changed(old:pd.DataFrame, new:pd.DataFrame) -> str: # as `list_files` gives them
+
+def files_changed(old: pd.DataFrame, new: pd.DataFrame) -> str:  # as `list_files` gives them
     "What differs between two lists of files, in words; empty when nothing does."
     before, now = (dict(zip(t.name, zip(t["size"], t.version))) for t in (old, new))
-    kinds = {"changed": [n for n in now if n in before and now[n] != before[n]],
-             "added": [n for n in now if n not in before],
-             "removed": [n for n in before if n not in now]}
+    kinds = {
+        "changed": [n for n in now if n in before and now[n] != before[n]],
+        "added": [n for n in now if n not in before],
+        "removed": [n for n in before if n not in now],
+    }
+
     def told(kind, which):
         more = f" and {len(which) - _NAMED} more" if len(which) > _NAMED else ""
         return f"{len(which)} {kind} ({', '.join(which[:_NAMED])}{more})"
+
     return "; ".join(told(kind, which) for kind, which in kinds.items() if which)
 
 # %% ../nbs/library/00c_identity.ipynb #cdbd171d
-FILE_PARAMETERS = ("clip_list", "vocabulary_file", "bpe_folder", "decoder_weights", "text_weights", "detector", "release_meta", "release_features", "actions")
+FILE_PARAMETERS = (
+    "clip_list",
+    "vocabulary_file",
+    "bpe_folder",
+    "decoder_weights",
+    "text_weights",
+    "detector",
+    "release_meta",
+    "release_features",
+    "actions",
+)
 
-def _listed_files(clip_list:Path) -> list: # paths that stand in a list of clips, whatever follows them
+
+def _listed_files(
+    clip_list: Path,
+) -> list:  # paths that stand in a list of clips, whatever follows them
     lines = clip_list.read_text(encoding="utf-8", errors="replace").splitlines()
-    words = [line.strip().rpartition("," if "," in line else "\t" if "\t" in line else " ") for line in lines]
-    names = {n.strip() for line, (head, _, _) in zip(lines, words) for n in (head, line) if n.strip()}
-    return [clip_list.parent/n for n in sorted(names) if (clip_list.parent/n).is_file()]
+    words = [
+        line.strip().rpartition("," if "," in line else "\t" if "\t" in line else " ")
+        for line in lines
+    ]
+    names = {
+        n.strip() for line, (head, _, _) in zip(lines, words) for n in (head, line) if n.strip()
+    }
+    return [clip_list.parent / n for n in sorted(names) if (clip_list.parent / n).is_file()]
 
-def file_parameter_key(name:str, value) -> str|None: # None: names no file
+
+def file_parameter_key(name: str, value) -> str | None:  # None: names no file
     "Fingerprint of the files that a parameter (a path or several) names; `missing` for one that is not there."
     if name not in FILE_PARAMETERS or not value:
         return None

@@ -12,106 +12,171 @@ from pathlib import Path
 import hiermovie
 from .core import InputError, lock_folder, need_folder, read_json, write_json
 from .identity import differing_notebooks
-from .profiles import is_finished, make_plan, move_roots, need_run_folders, read_profile, tell_plan, to_do
+from hiermovie.profiles import (
+    is_finished,
+    make_plan,
+    move_roots,
+    need_run_folders,
+    read_profile,
+    tell_plan,
+    to_do,
+)
 
 # %% ../nbs/library/12c_reproduce.ipynb #31fa180a
-def need_package(root:str|Path # of the repository
-                ) -> None:
+def need_package(
+    root: str | Path,  # of the repository
+) -> None:
     "`InputError` when the imported package is not the one of this folder, or not what its notebooks export."
     root, imported = Path(root), Path(hiermovie.__file__).parent
-    if imported.resolve() != (root/"hiermovie").resolve():
-        raise InputError(f"hiermovie is imported from {imported}, not from this folder; run `make setup` here")
-    wrong = differing_notebooks(sorted((root/"nbs"/"library").rglob("*.ipynb")), root/"hiermovie")
+    if imported.resolve() != (root / "hiermovie").resolve():
+        raise InputError(
+            f"hiermovie is imported from {imported}, not from this folder; run `make setup` here"
+        )
+    wrong = differing_notebooks(
+        sorted((root / "nbs" / "library").rglob("*.ipynb")), root / "hiermovie"
+    )
     if wrong:
-        raise InputError(f"{', '.join(map(str, wrong))}: not what the package has; `make export` writes the package from the notebooks")
+        raise InputError(
+            f"{', '.join(map(str, wrong))}: not what the package has; `make export` writes the package from the notebooks"
+        )
 
-def find_profile(name:str # of a profile, or a .yaml file
-                ) -> Path:
+
+def find_profile(
+    name: str,  # of a profile, or a .yaml file
+) -> Path:
     "The file of a profile; `InputError` names those that there are."
-    path = Path(name) if name.endswith(".yaml") else Path("runs/profiles")/f"{name}.yaml"
+    path = Path(name) if name.endswith(".yaml") else Path("runs/profiles") / f"{name}.yaml"
     if not path.is_file():
         known = sorted(p.stem for p in Path("runs/profiles").glob("*.yaml"))
         raise InputError(f"profile {name!r}: no such profile; there are {', '.join(known)}")
     return path
 
 # %% ../nbs/library/12c_reproduce.ipynb #bd6ff7e9
-def _writable(folder:str) -> bool:
+def _writable(folder: str) -> bool:
     try:
         with tempfile.TemporaryFile(dir=folder):
             return True
     except OSError:
         return False
 
-def stage_environment(out:Path # folder of the runs
-                     ) -> dict:
+
+def stage_environment(
+    out: Path,  # folder of the runs
+) -> dict:
     "The environment in which stages run: programs of this Python, one thread per process, a home that can be written to."
-    env = dict(os.environ, PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", OMP_NUM_THREADS="1")
+    env = dict(
+        os.environ,
+        PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        OMP_NUM_THREADS="1",
+    )
     if not _writable(os.path.expanduser("~")):
-        (out/".home").mkdir(parents=True, exist_ok=True)
-        env["HOME"] = str(out/".home")
+        (out / ".home").mkdir(parents=True, exist_ok=True)
+        env["HOME"] = str(out / ".home")
     return env
 
 # %% ../nbs/library/12c_reproduce.ipynb #643bd800
-def _stored_error(notebook:Path) -> str: # empty when there is none, or the notebook cannot be read
+def _stored_error(
+    notebook: Path,
+) -> str:  # empty when there is none, or the notebook cannot be read
     try:
         outputs = [o for cell in read_json(notebook)["cells"] for o in cell.get("outputs", [])]
-        errors = [f"{o['ename']}: {' '.join(o['evalue'].split())}" for o in outputs if o.get("output_type") == "error"]
+        errors = [
+            f"{o['ename']}: {' '.join(o['evalue'].split())}"
+            for o in outputs
+            if o.get("output_type") == "error"
+        ]
     except (InputError, KeyError, TypeError, AttributeError):
         return ""
     return errors[-1] if errors else ""
 
-def failures(plan:dict, since:float # time.time() of the start
-            ) -> list: # one line per failed run
+
+def failures(
+    plan: dict,
+    since: float,  # time.time() of the start
+) -> list:  # one line per failed run
     "Why runs failed: the error that the executed notebook has stored, else the last line of the log."
     out, lines = Path(plan["out"]), []
     for name, run in plan["runs"].items():
-        log = out/"notebooks"/f"{name}.log"
-        if is_finished(out/name, run["key"]) or not log.exists() or log.stat().st_mtime < since:
+        log = out / "notebooks" / f"{name}.log"
+        if is_finished(out / name, run["key"]) or not log.exists() or log.stat().st_mtime < since:
             continue
         last = (log.read_text(errors="replace").strip().splitlines() or ["no message"])[-1]
         lines.append(f"{name}: {_stored_error(log.with_suffix('.ipynb')) or last} (see {log})")
     return lines
 
 # %% ../nbs/library/12c_reproduce.ipynb #570425b8
-def _run_graph(out:Path, cores:int, targets:list, lock:int) -> int: # exit code of Snakemake
+def _run_graph(out: Path, cores: int, targets: list, lock: int) -> int:  # exit code of Snakemake
     snakefile = Path("runs/Snakefile").resolve()
     keys_decide = ["--rerun-triggers", "mtime", "--ignore-incomplete", "--nolock"]
     quiet = ["--quiet", "rules", "host", "reason", "--keep-going"]
-    argv = [sys.executable, "-m", "snakemake", "-s", str(snakefile), "--directory", str(out), "--cores", str(cores), *keys_decide, *quiet, *targets]
+    argv = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "-s",
+        str(snakefile),
+        "--directory",
+        str(out),
+        "--cores",
+        str(cores),
+        *keys_decide,
+        *quiet,
+        *targets,
+    ]
     return subprocess.run(argv, env=stage_environment(out), pass_fds=[lock]).returncode
 
-def reproduce(profile:str, # name of a profile, or a .yaml file
-              out:str|None=None, # folder of the runs; None: runs/<profile>
-              data:str|None=None, # folder of the real data sets
-              content:bool=False, # read every byte of them for their fingerprint
-              cores:int|None=None, targets:tuple=() # only these runs and what they need
-             ) -> int: # exit code
+# %% ../nbs/library/12c_reproduce.ipynb #4a0b464f
+def _known_runs(path: Path, targets: tuple) -> dict:
+    "The runs of a profile; those of its sweeps, hundreds more, only when one of them is wanted."
+    runs = read_profile(path, "nbs/stages", any(t.startswith("sweep-") for t in targets))
+    unknown = [t for t in targets if t not in runs]
+    if unknown:
+        raise InputError(f"profile {path}: no run called {unknown[0]}")
+    return runs
+
+
+def _sweep_up(out: Path) -> None:
+    "Remove what a stage has left that was killed while it removed old results."
+    for trash in out.glob(".trash-*"):
+        shutil.rmtree(trash)
+
+
+def _tell_failures(plan: dict, since: float) -> None:
+    for line in failures(plan, since):
+        print(f"failed: {line}", file=sys.stderr)
+    kept = f"what was finished is kept in {plan['out']}, and the same command goes on from there"
+    print(f"error: the reproduction stopped; {kept}", file=sys.stderr)
+
+# %% ../nbs/library/12c_reproduce.ipynb #e0c95e78
+def reproduce(
+    profile: str,  # name of a profile, or a .yaml file
+    out: str | None = None,  # folder of the runs; None: runs/<profile>
+    data: str | None = None,  # folder of the real data sets
+    content: bool = False,  # read every byte of them for their fingerprint
+    cores: int | None = None,
+    targets: tuple = (),  # only these runs and what they need
+) -> int:  # exit code
     "Run what is not finished of a profile, from the root of the repository."
     if not Path("runs/Snakefile").exists():
-        raise InputError("runs/Snakefile: not here; start `hiermovie reproduce` in the root of the repository")
-    path, sweeps, began = find_profile(profile), any(t.startswith("sweep-") for t in targets), time.time()
-    known = read_profile(path, "nbs/stages", sweeps)      # sweeps are hundreds of runs more: only when one is wanted
-    unknown = [t for t in targets if t not in known]
-    if unknown:
-        raise InputError(f"profile {profile}: no run called {unknown[0]}")
+        raise InputError("runs/Snakefile: not here; start in the root of the repository")
+    path, began = find_profile(profile), time.time()
+    runs = _known_runs(path, targets)
     need_package(".")
     data = str(need_folder(data, "data folder").resolve()) if data else None
-    out = Path(out or Path("runs")/path.stem).resolve()
+    out = Path(out or Path("runs") / path.stem).resolve()
     with lock_folder(out, "reproduction") as lock:
-        for trash in out.glob(".trash-*"):        # of a stage that was killed while it removed old results
-            shutil.rmtree(trash)
-        plan = make_plan(path, out, ".", data, content, sweeps)
-        move_roots(plan)
-        write_json(out/".plan.json", plan)
+        _sweep_up(out)
+        plan = make_plan(path, runs, out, data=data, content=content)
         names = to_do(plan, list(targets) or plan["plain"])
         need_run_folders(plan, names)
-        print(f"running {path}; logs and executed notebooks: {out/'notebooks'}", *tell_plan(plan, names), sep="\n", flush=True)
+        move_roots(plan)
+        write_json(out / ".plan.json", plan)
+        print(f"running {path}; logs and executed notebooks: {out / 'notebooks'}")
+        print(*tell_plan(plan, names), sep="\n", flush=True)
         code = _run_graph(out, cores or os.cpu_count(), list(targets), lock) if names else 0
     if code:
-        for line in failures(plan, began):
-            print(f"failed: {line}", file=sys.stderr)
-        print(f"error: the reproduction stopped; what was finished is kept in {out}, and the same command goes on from there", file=sys.stderr)
+        _tell_failures(plan, began)
         return 1
-    if (out/"report"/"index.html").exists():
-        print(f"report: {out/'report'/'index.html'}")
+    if (out / "report" / "index.html").exists():
+        print(f"report: {out / 'report' / 'index.html'}")
     return 0

@@ -14,35 +14,52 @@ from importlib import metadata
 from pathlib import Path
 
 from .core import InputError, read_json, write_json, write_table
-from .identity import CORPORA, Package, canonical, code_key, digest, file_parameter_key, files_key, list_files, notebook_source
+from hiermovie.identity import (
+    CORPORA,
+    Package,
+    canonical,
+    code_key,
+    digest,
+    file_parameter_key,
+    files_key,
+    list_files,
+    notebook_source,
+)
 
 # %% ../nbs/library/00d_runs.ipynb #8b46aefa
-def stage_params(namespace:dict) -> dict:
+def stage_params(namespace: dict) -> dict:
     "The plain values (numbers, strings, lists, dicts, None) that a notebook's parameter cells have set."
     skip = {"In", "Out", "exit", "quit", "papermill"}
     ours = [vars(m) for n, m in list(sys.modules.items()) if n.startswith("hiermovie.")]
+
     def is_plain(value):
         if isinstance(value, dict):
             return all(map(is_plain, value.values()))
         if isinstance(value, (list, tuple)):
             return all(map(is_plain, value))
         return value is None or isinstance(value, (bool, int, float, str))
-    def is_parameter(name, value): # constants of the library are none
+
+    def is_parameter(name, value):  # constants of the library are none
         ours_too = any(module.get(name) is value for module in ours)
         return not name.startswith("_") and name not in skip and is_plain(value) and not ours_too
+
     return {k: v for k, v in namespace.items() if is_parameter(k, v)}
 
-def is_run_parameter(name:str) -> bool:
+
+def is_run_parameter(name: str) -> bool:
     "Does this parameter name runs? (`features_run`: one; `reads_runs`: several)"
     return name.endswith(("_run", "_runs"))
 
-def runs_in(params:dict) -> dict: # parameter -> list of what it names; parameters that name nothing are left out
+
+def runs_in(
+    params: dict,
+) -> dict:  # parameter -> list of what it names; parameters that name nothing are left out
     "The runs (names or folders) that parameters name."
     named = {k: v for k, v in params.items() if is_run_parameter(k) and v}
     return {k: [v] if isinstance(v, str) else list(v) for k, v in named.items()}
 
 # %% ../nbs/library/00d_runs.ipynb #8affd0d7
-def files_from_outside(params:dict) -> dict: # parameter -> fingerprint
+def files_from_outside(params: dict) -> dict:  # parameter -> fingerprint
     "Fingerprints of the files that parameters name: the real data of stage 00 (`source`), vocabularies, weights and lists."
     found = {k: file_parameter_key(k, v) for k, v in params.items()}
     source = params.get("source")
@@ -50,36 +67,43 @@ def files_from_outside(params:dict) -> dict: # parameter -> fingerprint
         found["source"] = files_key(list_files(source, CORPORA, bool(params.get("content"))))
     return {k: v for k, v in found.items() if v is not None}
 
-def run_key(code:str, # fingerprint of the code
-            params:dict, # parameters in force; runs by name
-            above:dict, # name -> key of each run that is read
-            files:dict # parameter -> fingerprint of its files (`files_from_outside`)
-           ) -> str:
+
+def run_key(
+    code: str,  # fingerprint of the code
+    params: dict,  # parameters in force; runs by name
+    above: dict,  # name -> key of each run that is read
+    files: dict,  # parameter -> fingerprint of its files (`files_from_outside`)
+) -> str:
     "What a run rests on, as one fingerprint."
     own = {k: v for k, v in params.items() if k != "out" and k not in files}
     return digest(code, json.dumps([own, files, above], sort_keys=True))
 
 # %% ../nbs/library/00d_runs.ipynb #370a8510
-def read_params(folder:str|Path) -> dict:
+def read_params(folder: str | Path) -> dict:
     "The parameters of a run; runs that it reads as paths."
     place = Path(folder).parent
-    return _each_run(read_json(Path(folder)/"params.json"), lambda name: str(place/name))
+    return _each_run(read_json(Path(folder) / "params.json"), lambda name: str(place / name))
 
-def _each_run(params:dict, change) -> dict: # params with `change` applied to every run that they name
+
+def _each_run(
+    params: dict, change
+) -> dict:  # params with `change` applied to every run that they name
     def changed(value):
         return change(value) if isinstance(value, str) else [change(v) for v in value]
+
     return {k: changed(v) if is_run_parameter(k) and v else v for k, v in params.items()}
 
-def key_of(folder:str|Path) -> str|None:
+
+def key_of(folder: str | Path) -> str | None:
     "Key of a finished run; None when nothing has finished there."
     try:
-        read_json(Path(folder)/"metrics.json")
-        return read_json(Path(folder)/"provenance.json").get("key")
-    except (InputError, AttributeError):       # not there, or cut off
+        read_json(Path(folder) / "metrics.json")
+        return read_json(Path(folder) / "provenance.json").get("key")
+    except (InputError, AttributeError):  # not there, or cut off
         return None
 
 # %% ../nbs/library/00d_runs.ipynb #a4ee107d
-def need_fitting(folders:list) -> None:
+def need_fitting(folders: list) -> None:
     "`InputError` when a run (or one that it rests on) was made from other results than those that lie there now. What has been deleted since is no contradiction."
     todo, seen = [Path(f) for f in folders], set()
     while todo:
@@ -87,25 +111,36 @@ def need_fitting(folders:list) -> None:
         if folder in seen:
             continue
         seen.add(folder)
-        made = read_json(folder/"provenance.json")
+        made = read_json(folder / "provenance.json")
         if "reads" not in made:
-            raise InputError(f"{folder}: does not say what it was made from (an older version of the program); run it again")
+            raise InputError(
+                f"{folder}: does not say what it was made from (an older version of the program); run it again"
+            )
         for name, key in made["reads"].items():
-            now = key_of(folder.parent/name)
+            now = key_of(folder.parent / name)
             if now is not None and now != key:
-                raise InputError(f"{folder}: was made from the run {name}, which is another one now (key {now}, was {key}); `hiermovie reproduce` with its profile makes them fit again")
+                raise InputError(
+                    f"{folder}: was made from the run {name}, which is another one now (key {now}, was {key}); `hiermovie reproduce` with its profile makes them fit again"
+                )
             if now is not None:
-                todo.append(folder.parent/name)
+                todo.append(folder.parent / name)
 
 # %% ../nbs/library/00d_runs.ipynb #4700be57
 def git_commit() -> str:
     "Commit of the working folder, with `+` when files differ from it; `unknown` outside git."
+
     def git(*words):
-        return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", *words], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
     try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+        return git("rev-parse", "HEAD") + (
+            "+" if git("status", "--porcelain", "--untracked-files=no") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
 
 def provenance() -> dict:
     "Where and with what something was computed (the GPU when torch is in use and finds one; peak memory is that of the notebook's own process)."
@@ -114,108 +149,162 @@ def provenance() -> dict:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     torch = sys.modules.get("torch")
     gpu = f"{torch.cuda.get_device_name()}, " if torch and torch.cuda.is_available() else ""
-    return dict(commit=git_commit(), python=platform.python_version(), versions=versions, machine=platform.machine(),
-                device=f"{gpu}cpu, {os.cpu_count()} cores", peak_memory_mb=round(peak))
+    return dict(
+        commit=git_commit(),
+        python=platform.python_version(),
+        versions=versions,
+        machine=platform.machine(),
+        device=f"{gpu}cpu, {os.cpu_count()} cores",
+        peak_memory_mb=round(peak),
+    )
 
 # %% ../nbs/library/00d_runs.ipynb #75ed8755
 @dataclass
 class Run:
     "One execution of a stage, with its folder."
+
     folder: Path
-    params: dict    # runs that are read as paths
+    params: dict  # runs that are read as paths
     key: str
     rests_on: dict  # code (its fingerprint), files (parameter -> fingerprint), reads (name -> key of a run)
     started: float = field(default_factory=time.time)
 
-    def __truediv__(self, name) -> Path: return self.folder/name
+    def __truediv__(self, name) -> Path:
+        return self.folder / name
 
-    def input(self, name:str) -> Path:
+    def input(self, name: str) -> Path:
         "Folder of the run that parameter `name` points at; `InputError` if that run has not finished."
         path = Path(self.params[name])
-        if not (path/"metrics.json").is_file():
+        if not (path / "metrics.json").is_file():
             raise InputError(f"{name} = {path}: no finished run there (metrics.json is missing)")
         return path
 
-    def finish(self, metrics:dict) -> dict:
+    def finish(self, metrics: dict) -> dict:
         "Write provenance and key, then metrics: the run is done."
         data = self.params.get("data_run")
-        fingerprint = read_json(Path(data)/"metrics.json").get("fingerprint") if data else metrics.get("fingerprint")
-        asked = os.environ.get("HIERMOVIE_STARTED")         # when papermill was started: what lies between is its start and that of the libraries
+        fingerprint = (
+            read_json(Path(data) / "metrics.json").get("fingerprint")
+            if data
+            else metrics.get("fingerprint")
+        )
+        # when papermill was started: what lies between is its start and that of the libraries
+        asked = os.environ.get("HIERMOVIE_STARTED")
         start_up = round(self.started - float(asked), 1) if asked else None
         times = dict(seconds=round(time.time() - self.started, 1), start_up=start_up)
-        write_json(self/"provenance.json", dict(provenance(), key=self.key, **self.rests_on, data=fingerprint, **times))
-        (self/f"key.{self.key}").touch()
-        write_json(self/"metrics.json", metrics)
+        write_json(
+            self / "provenance.json",
+            dict(provenance(), key=self.key, **self.rests_on, data=fingerprint, **times),
+        )
+        (self / f"key.{self.key}").touch()
+        write_json(self / "metrics.json", metrics)
         return metrics
 
 # %% ../nbs/library/00d_runs.ipynb #3c5d9a94
-def sources_key(root:str|Path # of the repository
-               ) -> str:
+def sources_key(
+    root: str | Path,  # of the repository
+) -> str:
     "Fingerprint of the files of package and stages, byte by byte: as long as it is the same, no code has changed, and nothing need be parsed."
-    files = [*sorted(Path(root, "hiermovie").rglob("*.py")), *sorted(Path(root, "nbs", "stages").glob("*.ipynb"))]
+    files = [
+        *sorted(Path(root, "hiermovie").rglob("*.py")),
+        *sorted(Path(root, "nbs", "stages").glob("*.ipynb")),
+    ]
     return digest(*(p.read_text(encoding="utf-8", errors="surrogateescape") for p in files))
 
-def _planned() -> dict|None: # what the plan says of this run
+
+def _planned() -> dict | None:  # what the plan says of this run
     path, name = os.environ.get("HIERMOVIE_PLAN"), os.environ.get("HIERMOVIE_RUN")
     if not path:
         return None
     plan = read_json(path)
     return dict(plan["runs"][name], name=name, root=plan["root"], sources=plan["sources"])
 
-def _code(planned:dict|None) -> str: # fingerprint of the code as it is now
+
+def _code(planned: dict | None) -> str:  # fingerprint of the code as it is now
     if planned is not None:
         root = Path(planned["root"])
-        return code_key(notebook_source(root/"nbs"/"stages"/f"{planned['stage']}.ipynb"), Package(root/"hiermovie"))
-    ours = {n: Path(m.__file__) for n, m in list(sys.modules.items()) if n.split(".")[0] == "hiermovie" and getattr(m, "__file__", None)}
+        return code_key(
+            notebook_source(root / "nbs" / "stages" / f"{planned['stage']}.ipynb"),
+            Package(root / "hiermovie"),
+        )
+    ours = {
+        n: Path(m.__file__)
+        for n, m in list(sys.modules.items())
+        if n.split(".")[0] == "hiermovie" and getattr(m, "__file__", None)
+    }
     notebook = os.environ.get("JPY_SESSION_NAME", "")
     if notebook.endswith(".ipynb") and Path(notebook).is_file():
         return code_key(notebook_source(notebook), Package(ours["hiermovie"].parent))
-    return digest(*(canonical(ast.parse(ours[n].read_text(encoding="utf-8"))) for n in sorted(ours)))
+    return digest(
+        *(canonical(ast.parse(ours[n].read_text(encoding="utf-8"))) for n in sorted(ours))
+    )
 
-def _need_planned(planned:dict, params:dict, above:dict) -> None:
+# %% ../nbs/library/00d_runs.ipynb #66b21d13
+def _need_planned(planned: dict, params: dict, above: dict) -> None:
     for name, value in planned["params"].items():
         got = params.get(name)
         if json.dumps(got, sort_keys=True) != json.dumps(value, sort_keys=True):
-            raise InputError(f"parameter {name}: {value!r} in the profile, but {got!r} has arrived in the stage")
+            raise InputError(
+                f"parameter {name}: {value!r} in the profile, but {got!r} has arrived in the stage"
+            )
     if sources_key(planned["root"]) != planned["sources"] and _code(planned) != planned["code"]:
         raise InputError("the code has changed since this reproduction was started; start it again")
     if files_from_outside(params) != planned["files"]:
-        raise InputError("data or other files have changed since this reproduction was started; start it again")
+        raise InputError(
+            "data or other files have changed since this reproduction was started; start it again"
+        )
     for name, key in planned["above"].items():
         if above.get(name) != key:
-            raise InputError(f"run {name}: has the key {above.get(name)}, the plan says {key}; start the reproduction again")
+            raise InputError(
+                f"run {name}: has the key {above.get(name)}, the plan says {key}; start the reproduction again"
+            )
 
 # %% ../nbs/library/00d_runs.ipynb #aeeddd2f
-def data_root(data_run:str|Path # folder of a finished 00_data run
-             ) -> Path:
+def data_root(
+    data_run: str | Path,  # folder of a finished 00_data run
+) -> Path:
     "Folder with kinetics/, movieclips/, vidsitu/ and lvu/ that a data run made or checked."
-    return Path(read_json(Path(data_run)/"root.json")["root"] or Path(data_run))
+    return Path(read_json(Path(data_run) / "root.json")["root"] or Path(data_run))
 
-def write_root(data_run:str|Path, source:str, # empty: in the folder of the data run itself
-               content:bool=False) -> None:
+
+def write_root(
+    data_run: str | Path,
+    source: str,  # empty: in the folder of the data run itself
+    content: bool = False,
+) -> None:
     "Write down where the data of a data run lie, and the list of files (`list_files`) when they are real ones."
     if source:
-        write_table(Path(data_run)/"files.csv", list_files(source, CORPORA, content))
-    write_json(Path(data_run)/"root.json", {"root": str(Path(source).resolve()) if source else ""})
+        write_table(Path(data_run) / "files.csv", list_files(source, CORPORA, content))
+    write_json(
+        Path(data_run) / "root.json", {"root": str(Path(source).resolve()) if source else ""}
+    )
 
 # %% ../nbs/library/00d_runs.ipynb #73c143bb
-def _begun(folder:Path) -> dict|None: # what `run.json` says of what lies in a run folder, finished or not; `InputError` when it is no run folder
-    if (folder/"run.json").exists():
+def _begun(
+    folder: Path,
+) -> (
+    dict | None
+):  # what `run.json` says of what lies in a run folder, finished or not; `InputError` when it is no run folder
+    if (folder / "run.json").exists():
         try:
-            return read_json(folder/"run.json")
+            return read_json(folder / "run.json")
         except InputError:
             return {}
     if folder.exists() and any(folder.iterdir()):
-        raise InputError(f"parameter out: {folder} is a folder with other things in it, not a run folder; nothing was touched")
+        raise InputError(
+            f"parameter out: {folder} is a folder with other things in it, not a run folder; nothing was touched"
+        )
     return None
 
-_held = {}    # number of a lock file (wherever it is moved) -> the open file
 
-def _hold(folder:Path, seconds:float=20.) -> None: # for as long as this process lives
+_held = {}  # number of a lock file (wherever it is moved) -> the open file
+
+
+def _hold(folder: Path, seconds: float = 20.0) -> None:  # for as long as this process lives
     import fcntl
-    locks = folder.parent/".locks"
+
+    locks = folder.parent / ".locks"
     locks.mkdir(parents=True, exist_ok=True)
-    lock, until = open(locks/folder.name, "w"), time.time() + seconds
+    lock, until = open(locks / folder.name, "w"), time.time() + seconds
     number = os.fstat(lock.fileno()).st_ino
     if number in _held:
         lock.close()
@@ -226,31 +315,37 @@ def _hold(folder:Path, seconds:float=20.) -> None: # for as long as this process
             break
         except BlockingIOError:
             if time.time() > until:
-                raise InputError(f"{folder}: another process is still writing there; wait for it, or end it") from None
-            time.sleep(.2)
+                raise InputError(
+                    f"{folder}: another process is still writing there; wait for it, or end it"
+                ) from None
+            time.sleep(0.2)
     _held[number] = lock
 
 # %% ../nbs/library/00d_runs.ipynb #767e6984
-def remove_folder(folder:Path) -> None:
+def remove_folder(folder: Path) -> None:
     "Remove a run folder; one that is killed meanwhile leaves no half of it behind under its name."
     trash = folder.with_name(f".trash-{folder.name}-{os.getpid()}")
     os.replace(folder, trash)
     shutil.rmtree(trash)
 
-def _place_of_data(params:dict) -> str: # unfinished work may have noted paths of films
+
+def _place_of_data(params: dict) -> str:  # unfinished work may have noted paths of films
     try:
         return str(data_root(params["data_run"]).resolve())
     except (KeyError, InputError):
         return ""
 
-def start_run(namespace:dict) -> Run: # pass `globals()`
+
+def start_run(namespace: dict) -> Run:  # pass `globals()`
     "Open the run folder that parameter `out` names, with what is left of an interrupted run of the same key. `InputError` when parameters, code or the runs that are read are not those of the plan, or do not fit together."
     params = stage_params(namespace)
     if not params.get("out"):
         raise InputError("parameter out: the folder of this run must be given")
     seeds = params.get("seeds", [0])
     if not (isinstance(seeds, list) and seeds and all(type(s) is int for s in seeds)):
-        raise InputError(f"parameter seeds: {seeds!r}, expected a list of whole numbers, one for each training")
+        raise InputError(
+            f"parameter seeds: {seeds!r}, expected a list of whole numbers, one for each training"
+        )
     folder, planned = Path(params["out"]), _planned()
     read = [Path(f) for fs in runs_in(params).values() for f in fs]
     need_fitting([f for f in read if key_of(f) is not None])
@@ -261,13 +356,15 @@ def start_run(namespace:dict) -> Run: # pass `globals()`
     rests_on = planned or dict(code=_code(None), files=files_from_outside(named), above=above)
     if planned is not None:
         key = planned["key"]
-    else:       # loaded modules and open cells may be others than the files: no plan has this key
+    else:  # loaded modules and open cells may be others than the files: no plan has this key
         key = digest("by hand", run_key(rests_on["code"], named, above, rests_on["files"]))
     _hold(folder)
     old = _begun(folder)
     begun = dict(key=key, folder=str(folder.resolve()), data=_place_of_data(params))
-    if old is not None and (old != begun or (folder/"metrics.json").exists()):
+    if old is not None and (old != begun or (folder / "metrics.json").exists()):
         remove_folder(folder)
-    write_json(folder/"run.json", begun)
-    write_json(folder/"params.json", named)
-    return Run(folder, params, key, dict(code=rests_on["code"], files=rests_on["files"], reads=above))
+    write_json(folder / "run.json", begun)
+    write_json(folder / "params.json", named)
+    return Run(
+        folder, params, key, dict(code=rests_on["code"], files=rests_on["files"], reads=above)
+    )

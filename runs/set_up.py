@@ -5,6 +5,7 @@
 One at a time: a second one waits. An environment that is unfinished, of another folder (a copy) or of a Python that is
 too old is made anew. Written for any Python 3, so that an old one can say that it is too old.
 """
+
 import hashlib
 import os
 import shutil
@@ -21,7 +22,12 @@ LEAST = (3, 11)
 def wanted():
     """What an environment is made from: lock, settings, set-up scripts, and the folder that it is in."""
     digest = hashlib.sha256(ROOT.encode("utf-8", "surrogateescape"))
-    for name in ("requirements.lock", "settings.ini", "setup.py", os.path.join("runs", "set_up.py")):
+    for name in (
+        "requirements.lock",
+        "settings.ini",
+        "setup.py",
+        os.path.join("runs", "set_up.py"),
+    ):
         with open(os.path.join(ROOT, name), "rb") as file:
             digest.update(file.read())
     return digest.hexdigest()
@@ -38,7 +44,9 @@ def is_done():
 def version_of(python):
     """(major, minor) of a Python program, None when it does not run."""
     try:
-        text = subprocess.check_output([python, "-c", "import sys; print(*sys.version_info[:2])"], stderr=subprocess.DEVNULL)
+        text = subprocess.check_output(
+            [python, "-c", "import sys; print(*sys.version_info[:2])"], stderr=subprocess.DEVNULL
+        )
         return tuple(int(part) for part in text.split())
     except (OSError, ValueError, subprocess.CalledProcessError):
         return None
@@ -49,7 +57,11 @@ def need_version(python):
     version, least = version_of(python), ".".join(map(str, LEAST))
     if version is None or version < LEAST:
         what = "does not run" if version is None else "is Python " + ".".join(map(str, version))
-        sys.exit("error: {} {}; hiermovie needs {} or later: make setup PYTHON=python{}".format(python, what, least, least))
+        sys.exit(
+            "error: {} {}; hiermovie needs {} or later: make setup PYTHON=python{}".format(
+                python, what, least, least
+            )
+        )
 
 
 def is_usable():
@@ -57,11 +69,16 @@ def is_usable():
     version = version_of(PYTHON)
     if version is None or version < LEAST:
         return False
-    prefix = subprocess.check_output([PYTHON, "-c", "import sys; print(sys.prefix)"], universal_newlines=True).strip()
+    prefix = subprocess.check_output(
+        [PYTHON, "-c", "import sys; print(sys.prefix)"], universal_newlines=True
+    ).strip()
     programs = os.path.join(VENV, "bin", "pip")
     with open(programs, "rb") as file:
         first = file.read(400)
-    return os.path.realpath(prefix) == os.path.realpath(VENV) and VENV.encode("utf-8", "surrogateescape") in first
+    return (
+        os.path.realpath(prefix) == os.path.realpath(VENV)
+        and VENV.encode("utf-8", "surrogateescape") in first
+    )
 
 
 def set_up(python, uv):
@@ -72,8 +89,29 @@ def set_up(python, uv):
         subprocess.check_call([python, "-m", "venv", VENV])
     program = os.path.join(VENV, "bin", "uv")
     pip = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", uv]
-    sync = [program, "pip", "sync", "--quiet", "--python", PYTHON, "--require-hashes", "--compile-bytecode", "requirements.lock"]
-    package = [program, "pip", "install", "--quiet", "--python", PYTHON, "--no-deps", "--no-build-isolation", "-e", "."]
+    sync = [
+        program,
+        "pip",
+        "sync",
+        "--quiet",
+        "--python",
+        PYTHON,
+        "--require-hashes",
+        "--compile-bytecode",
+        "requirements.lock",
+    ]
+    package = [
+        program,
+        "pip",
+        "install",
+        "--quiet",
+        "--python",
+        PYTHON,
+        "--no-deps",
+        "--no-build-isolation",
+        "-e",
+        ".",
+    ]
     for command in (pip, sync, package):
         subprocess.check_call(command, cwd=ROOT)
     with open(DONE + ".new", "w") as file:
@@ -95,7 +133,11 @@ def main():
             try:
                 set_up(python, uv)
             except subprocess.CalledProcessError as error:
-                sys.exit("error: the set-up stopped at `{}`; the same command goes on from there".format(" ".join(map(str, error.cmd))))
+                sys.exit(
+                    "error: the set-up stopped at `{}`; the same command goes on from there".format(
+                        " ".join(map(str, error.cmd))
+                    )
+                )
 
 
 if __name__ == "__main__":

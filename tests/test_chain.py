@@ -193,6 +193,15 @@ def test_pictures_and_statistics(chain):
     assert found["among"] == 100 and set(found["found"]) == {"model", "mean", "left", "neighbours"} and found["found"]["model"] > 3 * found["chance"]
 
 
+def test_executed_notebooks_show_their_figures(chain):
+    """What a reader sees who opens them: every figure that the stage draws, not the first one only."""
+    def figures(name):
+        outputs = [o for c in load(chain/f"notebooks/{name}.ipynb")["cells"] for o in c.get("outputs", [])]
+        return sum("image/png" in o.get("data", {}) for o in outputs)
+    drawn = {"backbone-cvrl": 2, "features-cvrl": 2, "contextualizer-cvrl": 3, "verbs-cvrl-maskpred": 2, "gallery": 3, "lvu-audit": 3, "report": 10}
+    assert {name: figures(name) for name in drawn} == drawn
+
+
 def test_the_page_is_self_contained(chain):
     page = (chain/"report/index.html").read_text()
     assert page.count("data:image/png;base64,") >= 8 and "not run" in page and "61.2" in page

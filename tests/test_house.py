@@ -58,6 +58,14 @@ def test_no_undefined_redefined_or_unused_names_in_the_package():
     assert code == 0, out
 
 
+FORMATTED = ["runs/set_up.py", "tests/toy_repository.py", "tests/test_identity.py", "tests/test_odd_worlds.py", "tests/test_setup.py"]
+
+
+def test_what_is_formatted_stays_formatted():
+    code, out, err = run("ruff", "format", "--check", "--line-length", "100", *FORMATTED)
+    assert code == 0, out + err
+
+
 @pytest.mark.parametrize("notebook", LIBRARY, ids=name)
 def test_exported_cells_are_short_and_proved(notebook):
     exported = ["".join(c["source"]) for c in cells(notebook) if "#| export" in "".join(c["source"])]

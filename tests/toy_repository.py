@@ -3,6 +3,7 @@
 The stages are notebooks like the real ones (parameters, `start_run`, `finish`) and compute a few numbers from files, from
 each other and from the module `toy`. Cells run in the stage's process instead of a kernel; everything else is the real thing.
 """
+
 import json
 import os
 import shutil
@@ -12,7 +13,15 @@ from pathlib import Path
 
 from conftest import BIN, ROOT
 
-NOTEBOOKS = ["00_core", "00c_identity", "00d_runs", "00e_profiles", "00f_execute", "12c_reproduce", "13_predict"]     # of the library, which the graph needs
+NOTEBOOKS = [
+    "00_core",
+    "00c_identity",
+    "00d_runs",
+    "00e_profiles",
+    "00f_execute",
+    "12c_reproduce",
+    "13_predict",
+]  # of the library, which the graph needs
 
 TOY = """
 SCALE = 2.0
@@ -66,29 +75,44 @@ with open(run.folder.parent/"journal", "a") as f: f.write(f"{run.folder.name} {r
 """
 
 STAGES = {
-    "00_data": ('source = "minimovies"\nseed = 0\ncontent = False', """
+    "00_data": (
+        'source = "minimovies"\nseed = 0\ncontent = False',
+        """
 write_root(run.folder, "" if source == "minimovies" else source, content)
 films = [len(p.read_bytes()) for p in sorted(Path(source).rglob("*.mp4"))]
 labels = [float(x) for p in sorted(Path(source).rglob("*.csv")) for x in p.read_text().split()]
 run.finish(dict(sum=total(films + labels) + seed))
-"""),
-    "10_base": ('data_run = ""\nlr = 0.1\nsteps = 8', """
+""",
+    ),
+    "10_base": (
+        'data_run = ""\nlr = 0.1\nsteps = 8',
+        """
 w = train(read_json(run.input("data_run")/"metrics.json")["sum"], lr, steps, run/"state.json")
 run.finish(dict(w=w))
-"""),
-    "20_features": ('base_run = ""\nnote = ""', """
+""",
+    ),
+    "20_features": (
+        'base_run = ""\nnote = ""',
+        """
 run.finish(dict(w=read_json(run.input("base_run")/"metrics.json")["w"] + len(note)))
-"""),
-    "40_head": ('data_run = ""\nfeatures_run = ""\nepochs = 1', """
+""",
+    ),
+    "40_head": (
+        'data_run = ""\nfeatures_run = ""\nepochs = 1',
+        """
 w = read_json(run.input("features_run")/"metrics.json")["w"]
 run.finish(dict(score=score(w, epochs), films=len(list(data_root(run.input("data_run")).rglob("*.mp4")))))
-"""),
-    "90_report": ('reads_runs = []', """
+""",
+    ),
+    "90_report": (
+        "reads_runs = []",
+        """
 need_fitting(reads_runs)
 scores = {Path(r).name: read_json(Path(r)/"metrics.json") for r in reads_runs}
 (run/"index.html").write_text(str(scores))
 run.finish(scores)
-"""),
+""",
+    ),
 }
 
 PROFILE = {
@@ -102,93 +126,144 @@ PROFILE = {
 
 
 def cell(source, *tags):
-    return dict(cell_type="code", id=f"c{abs(hash(source)) % 10 ** 7}", metadata=dict(tags=list(tags)), execution_count=None, outputs=[], source=source)
+    return dict(
+        cell_type="code",
+        id=f"c{abs(hash(source)) % 10**7}",
+        metadata=dict(tags=list(tags)),
+        execution_count=None,
+        outputs=[],
+        source=source,
+    )
 
 
 def write_notebook(path, *cells):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(dict(cells=list(cells), metadata={}, nbformat=4, nbformat_minor=5)), encoding="utf-8")
+    path.write_text(
+        json.dumps(dict(cells=list(cells), metadata={}, nbformat=4, nbformat_minor=5)),
+        encoding="utf-8",
+    )
 
 
 class Repository:
     """The small repository in `root`, with its profile and its data; `run` is `hiermovie reproduce` in it."""
 
     def __init__(self, root, fast=True):
-        self.root, self.data = Path(root), Path(root)/"real data"
+        self.root, self.data = Path(root), Path(root) / "real data"
         for item in ("hiermovie/__init__.py", "runs/Snakefile"):
-            (self.root/item).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT/item, self.root/item)
-        (self.root/"nbs/library").mkdir(parents=True)
+            (self.root / item).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / item, self.root / item)
+        (self.root / "nbs/library").mkdir(parents=True)
         for notebook in NOTEBOOKS:
-            shutil.copy(ROOT/f"nbs/library/{notebook}.ipynb", self.root/"nbs/library")
-            shutil.copy(ROOT/f"hiermovie/{notebook.split('_')[1]}.py", self.root/"hiermovie")
+            shutil.copy(ROOT / f"nbs/library/{notebook}.ipynb", self.root / "nbs/library")
+            shutil.copy(ROOT / f"hiermovie/{notebook.split('_')[1]}.py", self.root / "hiermovie")
         for module, notebook, code in (("toy", "99_toy", TOY), ("execute", "99_fast", FAST)):
             if module == "toy":
-                write_notebook(self.root/f"nbs/library/{notebook}.ipynb", cell("#| default_exp toy"), cell("#| export" + code))
-                (self.root/"hiermovie/toy.py").write_text(code)
+                write_notebook(
+                    self.root / f"nbs/library/{notebook}.ipynb",
+                    cell("#| default_exp toy"),
+                    cell("#| export" + code),
+                )
+                (self.root / "hiermovie/toy.py").write_text(code)
             elif fast:
                 self.append("00f_execute", module, code)
         for stage, (parameters, code) in STAGES.items():
-            write_notebook(self.root/f"nbs/stages/{stage}.ipynb", cell(f'out = ""\n{parameters}', "parameters"), cell(JOURNAL), cell(code))
+            write_notebook(
+                self.root / f"nbs/stages/{stage}.ipynb",
+                cell(f'out = ""\n{parameters}', "parameters"),
+                cell(JOURNAL),
+                cell(code),
+            )
         self.runs = json.loads(json.dumps(PROFILE))
         self.save_profile()
         for corpus in ("kinetics", "movieclips", "vidsitu", "lvu"):
-            (self.data/corpus/"videos").mkdir(parents=True)
-            (self.data/corpus/"labels.csv").write_text("1 2 3")
-            (self.data/corpus/"videos/a.mp4").write_bytes(b"film")
+            (self.data / corpus / "videos").mkdir(parents=True)
+            (self.data / corpus / "labels.csv").write_text("1 2 3")
+            (self.data / corpus / "videos/a.mp4").write_bytes(b"film")
 
     def append(self, notebook, module, code):
         """Add an exported cell to a library notebook and its code to the module."""
-        path = self.root/f"nbs/library/{notebook}.ipynb"
+        path = self.root / f"nbs/library/{notebook}.ipynb"
         book = json.loads(path.read_text())
         book["cells"].append(cell("#| export" + code))
         path.write_text(json.dumps(book))
-        with open(self.root/f"hiermovie/{module}.py", "a") as f:
+        with open(self.root / f"hiermovie/{module}.py", "a") as f:
             f.write(code)
 
     def save_profile(self):
         import yaml
-        (self.root/"runs/profiles").mkdir(parents=True, exist_ok=True)
-        (self.root/"runs/profiles/toy.yaml").write_text(yaml.safe_dump(dict(runs=self.runs), allow_unicode=True))
+
+        (self.root / "runs/profiles").mkdir(parents=True, exist_ok=True)
+        (self.root / "runs/profiles/toy.yaml").write_text(
+            yaml.safe_dump(dict(runs=self.runs), allow_unicode=True)
+        )
 
     def edit_library(self, old, new, exported=True):
         """Change the module `toy` and its notebook; without `exported` the notebook only."""
-        book = self.root/"nbs/library/99_toy.ipynb"
+        book = self.root / "nbs/library/99_toy.ipynb"
         cells = json.loads(book.read_text())["cells"]
         assert old in cells[1]["source"], old
         cells[1]["source"] = cells[1]["source"].replace(old, new)
         write_notebook(book, *cells)
         if exported:
-            module = self.root/"hiermovie/toy.py"
+            module = self.root / "hiermovie/toy.py"
             module.write_text(module.read_text().replace(old, new))
 
     def edit_stage(self, stage, old, new):
         """Change the last cell of a stage."""
-        path = self.root/f"nbs/stages/{stage}.ipynb"
+        path = self.root / f"nbs/stages/{stage}.ipynb"
         cells = json.loads(path.read_text())["cells"]
         assert old in cells[-1]["source"], old
         cells[-1]["source"] = cells[-1]["source"].replace(old, new)
         write_notebook(path, *cells)
 
     def argv(self, out, *targets):
-        return [sys.executable, "-c", "import sys; from hiermovie.predict import main; sys.exit(main())", "reproduce", "--profile", "toy", "--data", str(self.data), "--out", str(out), "--cores", "2", *targets]
+        return [
+            sys.executable,
+            "-c",
+            "import sys; from hiermovie.predict import main; sys.exit(main())",
+            "reproduce",
+            "--profile",
+            "toy",
+            "--data",
+            str(self.data),
+            "--out",
+            str(out),
+            "--cores",
+            "2",
+            *targets,
+        ]
 
     def environment(self):
-        return dict(os.environ, PYTHONPATH=str(self.root), PATH=f"{BIN}{os.pathsep}{os.environ['PATH']}")
+        return dict(
+            os.environ, PYTHONPATH=str(self.root), PATH=f"{BIN}{os.pathsep}{os.environ['PATH']}"
+        )
 
     def start(self, out, *targets):
         """The reproduction as a process of its own session."""
-        return subprocess.Popen(self.argv(out, *targets), cwd=self.root, env=self.environment(), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return subprocess.Popen(
+            self.argv(out, *targets),
+            cwd=self.root,
+            env=self.environment(),
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
     def run(self, out, *targets, **env):
         """Exit code, stdout, stderr of a reproduction."""
-        done = subprocess.run(self.argv(out, *targets), cwd=self.root, env=self.environment() | env, capture_output=True, text=True)
+        done = subprocess.run(
+            self.argv(out, *targets),
+            cwd=self.root,
+            env=self.environment() | env,
+            capture_output=True,
+            text=True,
+        )
         return done.returncode, done.stdout, done.stderr
 
 
 def journal(out):
     """(run, key) of every stage that was ever started there."""
-    path = Path(out)/"journal"
+    path = Path(out) / "journal"
     return [tuple(line.split()) for line in path.read_text().splitlines()] if path.exists() else []
 
 
