@@ -436,6 +436,7 @@ def pick_segments(verbs:list, truth:list # official verb predictions; verb ids o
     right = [sum(top[0] == v for top, v in zip(p["pred_vbs_ev"], truth[p["ann_idx"]])) for p in verbs]
     order = sorted(range(len(right)), key=lambda i: -right[i]); return [order[0], order[len(order) // 2], next(i for i in order if right[i] == right[order[-1]])]
 
+# %% ../nbs/library/12_report.ipynb #84b309b2
 def example_video(root:Path) -> Path: # of a data root
     "A video that can be decoded: a VidSitu segment, else an LVU video, a MovieClip, a Kinetics clip. `InputError` when there is none."
     folders = [root/c/"videos" for c in ("vidsitu", "lvu", "movieclips")]
@@ -475,6 +476,7 @@ def example(video, title:str, annotation:dict, verbs:dict|None=None, roles:dict|
     kind = _KINDS.get(Path(video).suffix.lower(), "video/mp4")
     return dict(title=title, kind=kind, data=base64.b64encode(Path(video).read_bytes()).decode(), table=html_table(rows))
 
+# %% ../nbs/library/12_report.ipynb #5f0b719a
 def played(gallery:dict # run of stage 45, as `read_run` gives it
           ) -> list: # of `example`; segments whose video cannot be shown are left out, with a line in the log
     "Three segments with the answers of its runs, chosen by `pick_segments` from the verbs."
