@@ -408,15 +408,17 @@ def why_again(
     reasons = [
         f"{k} {then.get(k)!r} -> {v!r}"
         for k, v in planned["params"].items()
-        if then.get(k) != v and k not in planned["files"]
+        if then.get(k) != v and not (k in made.get("files", {}) and k in planned["files"])
     ]
     if made.get("code") != planned["code"]:
         reasons.append("its code")
-    if made.get("files") != planned["files"]:
+    before, now = made.get("files", {}), planned["files"]
+    other = [name for name in now if name in before and before[name] != now[name]]
+    if other:
         changed = (
             _files_that_changed(folder, planned["params"])
-            if "source" in planned["files"]
-            else ", ".join(planned["files"])
+            if "source" in other
+            else ", ".join(other)
         )
         reasons.append(f"files: {changed or 'other ones'}")
     return "; ".join(reasons)

@@ -177,6 +177,6 @@ def reproduce(
     if code:
         _tell_failures(plan, began)
         return 1
-    if (out / "report" / "index.html").exists():
-        print(f"report: {out / 'report' / 'index.html'}")
+    if "report" in runs and is_finished(out / "report", plan["runs"]["report"]["key"]):
+        print(f"report: {out / 'report' / 'index.html'}")  # not one of older results
     return 0
