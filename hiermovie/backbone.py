@@ -131,7 +131,7 @@ def save_backbone(path:str|Path, model:nn.Module, # SlowFast or Slow
     "Write a backbone as safetensors; the header has its architecture, the normalization of its clips and how they are sampled."
     name = next((k for k, (kind, _) in MODELS.items() if isinstance(model, kind)), None)
     if name is None: raise InputError(f"a {type(model).__name__}: only SlowFast and Slow are saved as a backbone")
-    write_tensors(path, model.state_dict(), kind="backbone", model=name, arch=asdict(model.cfg), normalization=dict(mean=MEAN, std=STD), sampling=dict(frames=model.cfg.frames, size=model.cfg.size), about=about)
+    write_tensors(path, model.state_dict(), kind="backbone", model=name, arch=asdict(model.cfg), normalization=dict(mean=MEAN, std=STD), channels="RGB", sampling=dict(frames=model.cfg.frames, size=model.cfg.size), about=about)
 
 def load_weights(model:nn.Module, tensors:dict, path) -> None:
     "`load_state_dict` that lists what is missing, unexpected or of another shape, and names the file."
@@ -142,7 +142,7 @@ def load_weights(model:nn.Module, tensors:dict, path) -> None:
     model.load_state_dict(tensors)
 
 def load_foreign(path:str|Path, **arch # what the file does not say, such as alpha
-                ) -> tuple: # (backbone, dict(source, dropped))
+                ) -> tuple: # (backbone, dict(source, dropped, channels))
     "A backbone from a checkpoint of PySlowFast, pytorchvideo, VidSitu or Caffe2, in evaluation mode."
     tensors, found, about = read_foreign(path)
     kind, config = MODELS[found.pop("model")]; model = kind(config(**found | arch))

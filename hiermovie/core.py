@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['InputError', 'need_file', 'need_folder', 'atomic', 'lock_folder', 'write_json', 'read_json', 'write_table',
-           'read_table', 'write_tensors', 'read_tensors', 'derive_seed', 'rng', 'seed_all', 'youtube_of', 'Coverage',
-           'illustration', 'as_written']
+           'read_table', 'write_tensors', 'read_tensors', 'derive_seed', 'rng', 'seed_all', 'youtube_of', 'one_line',
+           'Coverage', 'illustration', 'as_written']
 
 # %% ../nbs/library/00_core.ipynb #482849d3
 import contextlib, functools, hashlib, json, os, random, re, sys
@@ -24,7 +24,9 @@ def need_file(path:str|Path, # file that must exist
             ) -> Path:
     "`path` as a Path, or `InputError` when there is no such file or it is empty."
     path = Path(path)
-    if not path.is_file(): raise InputError(f"{path}: no such {what}")
+    try: there = path.is_file()
+    except (OSError, ValueError) as e: raise InputError(f"{path}: cannot be opened as a {what}: {e}") from None      # a name that is too long, or has a zero in it
+    if not there: raise InputError(f"{path}: no such {what}")
     if path.stat().st_size == 0: raise InputError(f"{path}: the {what} is empty (0 bytes)")
     return path
 
@@ -41,7 +43,8 @@ def atomic(path:str|Path): # final name
     "Gives a temporary path beside `path`; renamed to `path` when the block ends well, removed when it does not."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    short = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]      # a name may be as long as the disk allows
+    tmp = path.with_name(f".{short}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield tmp
         os.replace(tmp, path)
@@ -63,7 +66,9 @@ def lock_folder(folder:str|Path, what:str # for the message: what another proces
 # %% ../nbs/library/00_core.ipynb #8de099d2
 def write_json(path:str|Path, value) -> None:
     "Write `value` as JSON (sorted keys, exact floats), atomically."
-    with atomic(path) as p: p.write_text(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
+    if not text.isascii() and re.search("[\ud800-\udfff]", text): text = json.dumps(value, indent=1, sort_keys=True)      # names that are no UTF-8 come back as they were
+    with atomic(path) as p: p.write_text(text + "\n", encoding="utf-8")
 
 def _each_once(pairs) -> dict: # of a JSON object: JSON itself takes the last of two equal names without a word
     found = dict(pairs)
@@ -93,7 +98,7 @@ def read_table(path:str|Path,
               ) -> pd.DataFrame:
     "Read a CSV file; `InputError` names the file and what is wrong with its columns or rows."
     path = need_file(path, "table")
-    try: table = pd.read_csv(path, sep=sep, **kw)
+    try: table = pd.read_csv(path, sep=sep, **dict(encoding="utf-8-sig") | kw)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e: raise InputError(f"{path}: not a table: {e}") from None
     if not isinstance(table.index, pd.RangeIndex): raise InputError(f"{path}: rows have more fields than the header ({', '.join(map(str, table.columns))})")
     missing = [c for c in columns if c not in table.columns]
@@ -150,13 +155,18 @@ def youtube_of(name:str) -> str:
     return found[1] if found else name
 
 # %% ../nbs/library/00_core.ipynb #64253f4a
+def one_line(text) -> str:
+    "A text as it can be printed and stored: line breaks and bytes that are no UTF-8 (names of files have them) are written as escapes."
+    known = str(text).encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in known)
+
 @dataclass
 class Coverage:
-    "Which items were used and which were skipped, with the reason."
+    "Which items were used, with what is odd about them, and which were skipped, with the reason; see `one_line`."
     rows: list = field(default_factory=list)
 
-    def ok(self, item:str): self.rows.append((item, "ok", ""))
-    def skip(self, item:str, why): self.rows.append((item, "skipped", str(why)))
+    def ok(self, item:str, note=""): self.rows.append((one_line(item), "ok", one_line(note)))
+    def skip(self, item:str, why): self.rows.append((one_line(item), "skipped", one_line(why)))
     def table(self) -> pd.DataFrame: return pd.DataFrame(self.rows, columns=["item", "status", "why"])
 
     def check(self, what:str # for the message

@@ -7,7 +7,7 @@ __all__ = ['vidsitu_times', 'Cutting', 'prefetch', 'features_of', 'video_feature
            'run_extract']
 
 # %% ../nbs/library/04a_extraction.ipynb #85c376a8
-import hashlib, json, queue, threading
+import contextlib, hashlib, json, queue, threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,10 +17,10 @@ import torch
 from tqdm import tqdm
 
 from .backbone import load_backbone
-from .core import Coverage, InputError, read_json, read_table, write_json, write_table
-from .distributed import pick_device, process_group, rank, share, world
+from .core import Coverage, InputError, one_line, read_json, read_table, write_json, write_table
+from .distributed import evaluating, pick_device, process_group, rank, share, world
 from .features import cut_events, read_features, save_features
-from .video import MEAN, STD, clip_times, probe, read_clips
+from .video import MEAN, STD, clip_times, probe, stream_clips, within
 
 # %% ../nbs/library/04a_extraction.ipynb #69be8957
 def vidsitu_times(event:int, # 0..4
@@ -50,7 +50,9 @@ class Cutting:
     def clips(self, path, T:int) -> list: # of (T,) seconds
         "Times of the frames of every event of a video file."
         if self.convention == "vidsitu": return [vidsitu_times(e, T) for e in range(self.n_events or 5)]
-        return [clip_times(a, b, T) for a, b in cut_events(self.n_events * self.event_s if self.n_events else probe(path).duration, self.event_s)]
+        if self.n_events: return [clip_times(a, b, T) for a, b in cut_events(self.n_events * self.event_s, self.event_s)]
+        duration = probe(path).duration
+        return [within(clip_times(a, b, T), duration) for a, b in cut_events(duration, self.event_s)]
 
 # %% ../nbs/library/04a_extraction.ipynb #4d4f1dd1
 def prefetch(items, ahead:int=2):
@@ -77,40 +79,85 @@ def prefetch(items, ahead:int=2):
     finally: stop.set()
 
 # %% ../nbs/library/04a_extraction.ipynb #fa177325
-def _batches(path, cfg, cut): # clips of a video, a batch of events from one opened file
-    clips = cut.clips(path, cfg.frames)
-    for k in range(0, len(clips), cut.batch): yield torch.from_numpy(np.stack(read_clips(path, clips[k:k + cut.batch], cfg.size, cut.threads)))      # uint8 (B, T, S, S, 3)
+def _batches(path, cfg, cut):  # clips of a video, in order, uint8 (B, T, S, S, 3); it is read once
+    batch = []
+    for _, clip in stream_clips(path, cut.clips(path, cfg.frames), cfg.size, cut.threads):
+        batch.append(clip)
+        if len(batch) == cut.batch:
+            yield torch.from_numpy(np.stack(batch))
+            batch = []
+    if batch:
+        yield torch.from_numpy(np.stack(batch))
 
-def _all_batches(paths, cfg, cut): # (path, clips or None at the end of a video, its error or None)
-    for p in paths:
+
+def _all_batches(paths, cfg, cut):  # (path, clips or None at the end of a video, its error or None)
+    for path in paths:
         try:
-            for x in _batches(p, cfg, cut): yield p, x, None
-            yield p, None, None
-        except InputError as e: yield p, None, e
+            for clips in _batches(path, cfg, cut):
+                yield path, clips, None
+            yield path, None, None
+        except (InputError, OSError, MemoryError) as e:
+            yield path, None, InputError(f"{path}: {e}" if not isinstance(e, InputError) else str(e))
 
-class _Decoded(torch.utils.data.IterableDataset): # each worker process has its own videos
-    def __init__(self, paths, cfg, cut): self.paths, self.cfg, self.cut = list(paths), cfg, cut
+
+class _Decoded(torch.utils.data.IterableDataset):  # each worker process has its own videos
+    def __init__(self, paths, cfg, cut):
+        self.paths, self.cfg, self.cut = list(paths), cfg, cut
+
     def __iter__(self):
         me = torch.utils.data.get_worker_info()
-        return _all_batches(self.paths[me.id::me.num_workers] if me else self.paths, self.cfg, self.cut)
+        paths = self.paths[me.id :: me.num_workers] if me else self.paths
+        return _all_batches(paths, self.cfg, self.cut)
+
+
+def _loader(todo, device):  # decodes ahead
+    if todo.cut.workers and len(todo.paths) > 1:
+        how = dict(num_workers=todo.cut.workers, pin_memory=device.type == "cuda")
+        return torch.utils.data.DataLoader(todo, batch_size=None, **how)
+    return prefetch(todo)
+
+# %% ../nbs/library/04a_extraction.ipynb #5a290920
+def _channels_last(model) -> None:  # faster on clips that lie in memory as they were decoded
+    for p in model.parameters():
+        if p.ndim == 5:
+            p.data = p.data.contiguous(memory_format=torch.channels_last_3d)
+
+
+def _normalized(frames, device):  # uint8 (B, T, S, S, 3) to float32 (B, 3, T, S, S)
+    clips = frames.to(device, non_blocking=True).float().div_(255).sub_(MEAN).div_(STD)
+    return clips.permute(0, 4, 1, 2, 3)
+
 
 @torch.no_grad()
-def features_of(model, paths, cut:Cutting=Cutting()):
-    "Yields (path, features float32 (E, D), None), or (path, None, error) for a file that cannot be used, in the order in which they are done; decodes ahead."
-    for p in model.parameters(): p.data = p.data.contiguous(memory_format=torch.channels_last_3d) if p.ndim == 5 else p.data
-    device, done, todo = next(model.parameters()).device, {}, _Decoded(paths, model.cfg, cut)
-    loaded = torch.utils.data.DataLoader(todo, batch_size=None, num_workers=cut.workers, pin_memory=device.type == "cuda") if cut.workers and len(todo.paths) > 1 else prefetch(todo)
-    for path, frames, error in loaded:
-        if frames is None:
+def features_of(model, paths, cut: Cutting = Cutting()):
+    "Yields (path, features float32 (E, D), None), or (path, None, error) for a file that cannot be used, in the order in which they are done; decodes ahead. The model is in evaluation mode meanwhile."
+    _channels_last(model)
+    device, done = next(model.parameters()).device, {}
+    with evaluating(model):
+        for path, frames, error in _loader(_Decoded(paths, model.cfg, cut), device):
+            if frames is not None:
+                features = model(_normalized(frames, device)).float().cpu().numpy()
+                done.setdefault(path, []).append(features)
+                continue
             parts = done.pop(path, [])
-            yield path, None if error else np.concatenate(parts), error; continue
-        clips = frames.to(device, non_blocking=True).float().div_(255).sub_(MEAN).div_(STD).permute(0, 4, 1, 2, 3)      # channels last in memory, as decoded
-        done.setdefault(path, []).append(model(clips).float().cpu().numpy())
+            yield path, None if error else np.concatenate(parts), error
 
-def video_features(model, path:str|Path, event_s:float=2., batch:int=16, threads:int=1, n_events:int|None=None, convention:str="time") -> np.ndarray: # float32 (E, D)
+
+def video_features(
+    model,
+    path: str | Path,
+    event_s: float = 2.0,
+    batch: int = 16,
+    threads: int = 1,
+    n_events: int | None = None,
+    convention: str = "time",
+) -> np.ndarray:  # float32 (E, D)
     "One feature per event of a video file, for a model with a `cfg` of frames and size."
-    _, features, error = next(features_of(model, [path], Cutting(convention, event_s, n_events, batch, threads)))
-    if error: raise error
+    cut = Cutting(convention, event_s, n_events, batch, threads)
+    with contextlib.closing(features_of(model, [path], cut)) as found:
+        _, features, error = next(found)
+    if error:
+        raise error
     return features
 
 # %% ../nbs/library/04a_extraction.ipynb #ab9d3dce
@@ -149,31 +196,59 @@ def _is_there(store, path, cut, cfg, dim) -> bool: # a feature file that need no
     try: return len(read_features(store, Path(path).stem, dim)) == len(cut.clips(path, cfg.frames))
     except InputError: return False
 
-def extract(job:str|Path # file written by `write_job`
-           ) -> None:
-    "Make the features of this process's share of a job's videos: `<store>/<set>/<stem>_feats.npy`; coverage in `<store>/coverage-<rank>-of-<processes>.csv`."
-    spec, coverage = _read_job(job), Coverage()
-    model = load_backbone(spec["checkpoint"]).to(pick_device()); store = Path(spec["store"])
-    if rank() == 0: [p.unlink() for p in store.glob("coverage-*-of-*.csv") if not p.stem.endswith(f"-of-{world()}")]      # of another number of processes
-    (store/f"coverage-{rank()}-of-{world()}.csv").unlink(missing_ok=True)
-    for name, what in spec["sets"].items():
-        cut, paths = what["cut"], share(what["videos"]); _same_origin(store/name, spec["checkpoint"], cut)
-        todo = [p for p in paths if not _is_there(store/name, p, cut, model.cfg, model.dim)]
-        for p in sorted(set(paths) - set(todo)): coverage.ok(f"{name}/{Path(p).name}")
-        for path, features, error in tqdm(features_of(model, todo, cut), desc=name, total=len(todo), mininterval=5, disable=None if rank() == 0 else True):
-            try:
-                if error: raise error
-                save_features(store/name, Path(path).stem, features); coverage.ok(f"{name}/{Path(path).name}")
-            except InputError as e: coverage.skip(f"{name}/{Path(path).name}", e)
-    write_table(store/f"coverage-{rank()}-of-{world()}.csv", coverage.table())
+# %% ../nbs/library/04a_extraction.ipynb #609e9f1d
+def _extract_set(store, name, paths, model, cut, coverage) -> None:  # one set of a job
+    todo = [p for p in paths if not _is_there(store / name, p, cut, model.cfg, model.dim)]
+    for p in sorted(set(paths) - set(todo)):
+        coverage.ok(f"{name}/{Path(p).name}")
+    quiet = None if rank() == 0 else True
+    found = features_of(model, todo, cut)
+    for path, features, error in tqdm(found, name, len(todo), mininterval=5, disable=quiet):
+        item = f"{name}/{Path(path).name}"
+        try:
+            if error:
+                raise error
+            save_features(store / name, Path(path).stem, features)
+            coverage.ok(item)
+        except (InputError, OSError) as e:
+            coverage.skip(item, e)
 
-def read_coverage(job:str|Path) -> Coverage:
+
+def extract(
+    job: str | Path,  # file written by `write_job`
+) -> None:
+    "Make the features of this process's share of a job's videos: `<store>/<set>/<stem>_feats.npy`; coverage in `<store>/coverage-<rank>-of-<processes>.csv`, whatever happens."
+    spec, coverage = _read_job(job), Coverage()
+    model, store = load_backbone(spec["checkpoint"]).to(pick_device()), Path(spec["store"])
+    if rank() == 0:
+        for old in store.glob("coverage-*-of-*.csv"):
+            if not old.stem.endswith(f"-of-{world()}"):  # of another number of processes
+                old.unlink()
+    table = store / f"coverage-{rank()}-of-{world()}.csv"
+    table.unlink(missing_ok=True)
+    try:
+        for name, what in spec["sets"].items():
+            _same_origin(store / name, spec["checkpoint"], what["cut"])
+            _extract_set(store, name, share(what["videos"]), model, what["cut"], coverage)
+    finally:
+        write_table(table, coverage.table())
+
+
+def read_coverage(job: str | Path) -> Coverage:
     "Which videos of a job have features, in the job's order; `InputError` when not every process has finished its share."
-    spec = _read_job(job); rows, files = {}, sorted(Path(spec["store"]).glob("coverage-*-of-*.csv"))
-    for f in files: rows |= {t.item: (t.item, t.status, t.why) for t in read_table(f, ["item", "status", "why"], keep_default_na=False).itertuples()}
-    names = [f"{k}/{Path(p).name}" for k, w in spec["sets"].items() for p in w["videos"]]
+    spec, rows = _read_job(job), {}
+    files = sorted(Path(spec["store"]).glob("coverage-*-of-*.csv"))
+    for file in files:
+        table = read_table(file, ["item", "status", "why"], keep_default_na=False, dtype=str)
+        rows |= {t.item: (t.item, t.status, t.why) for t in table.itertuples()}
+    sets = spec["sets"].items()
+    names = [one_line(f"{k}/{Path(p).name}") for k, what in sets for p in what["videos"]]
     lost = [n for n in names if n not in rows]
-    if lost: raise InputError(f"{job}: {len(lost)} videos are in none of {len(files)} coverage files, first {lost[0]}; has every process of `hiermovie extract` finished?")
+    if lost:
+        raise InputError(
+            f"{job}: {len(lost)} videos are in none of {len(files)} coverage files, first {lost[0]}; "
+            "has every process of `hiermovie extract` finished?"
+        )
     return Coverage([rows[n] for n in names])
 
 # %% ../nbs/library/04a_extraction.ipynb #e02cf7ef

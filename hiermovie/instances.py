@@ -27,7 +27,7 @@ from .checkpoints import read_weights
 from .core import Coverage, InputError, as_written, atomic, need_file, read_json, read_table, write_json, write_table
 from .distributed import on_device
 from .pickles import plain_pickle, read_pickle
-from .video import clip_times, probe, read_clips, read_frames, to_clip
+from .video import clip_times, probe, read_clips, read_frames, to_clip, within
 
 # %% ../nbs/library/11b_instances.ipynb #7262b55b
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def video_instances(model:RegionFeatures, path:str|Path, table:pd.DataFrame, # b
     seconds = sorted(t.second.unique()); shots = dict(zip(looks, find_shots(path, looks, shot_limit))); out = []
     for k in range(0, len(seconds), batch):
         part = seconds[k:k + batch]; start = [min(max(0., s + .5 - event_s / 2), max(0., duration - event_s)) for s in part]
-        clips = torch.stack([to_clip(f) for f in read_clips(path, [clip_times(a, a + event_s, model.backbone.cfg.frames) for a in start], model.backbone.cfg.size)])
+        clips = torch.stack([to_clip(f) for f in read_clips(path, [within(clip_times(a, a + event_s, model.backbone.cfg.frames), duration) for a in start], model.backbone.cfg.size)])
         with torch.no_grad(): out.append(model(clips.to(next(model.parameters()).device), [t.loc[t.second == s, ["x1", "y1", "x2", "y2"]].to_numpy(copy=True) for s in part]).float().cpu().numpy())
     return Instances(t.second.to_numpy(), t[["x1", "y1", "x2", "y2"]].to_numpy(np.float32).clip(0, 1), link(t, shots, min_overlap, every), np.array([shots[s] for s in t.second]), np.concatenate(out))
 
@@ -260,7 +260,7 @@ def extract_instances(store:str|Path, model:RegionFeatures, videos:list, setting
                     if detector: path = Path(store)/"boxes"/f"{p.stem}.csv"; write_table(path, detect(detector[0], p, detector[1], settings.get("every", 1)))
                     save_instances(store, p.stem, video_instances(model, p, read_boxes(path, min_score), **settings), origin)
                 coverage.ok(p.name); done.append(p.stem)
-            except InputError as e: coverage.skip(p.name, e)
+            except (InputError, OSError) as e: coverage.skip(p.name, e)
     return _indexed(store, done, backbone, coverage)
 
 def store_release(store:str|Path, metas:list, folder:str|Path) -> tuple: # (index, Coverage)

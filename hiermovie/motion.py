@@ -18,7 +18,7 @@ from torch import nn
 
 from .core import InputError, as_written, rng
 from .distributed import gather
-from .video import Memory, looped, read_clips, seeded, to_clip
+from .video import Memory, looped, read_clips, seeded, to_clip, within
 
 # %% ../nbs/library/05a_motion.ipynb #366ccc46
 @contextlib.contextmanager
@@ -80,7 +80,7 @@ class VisualAndMotion(torch.utils.data.Dataset):
         starts = shifted_starts(info.duration, self.clip_s, rng(self.seed, "shift", self.epoch, i))
         times = [looped(s, self.clip_s, self.T, info.duration) for s in starts]
         if isinstance(self.read, Memory): a1, a2 = self.read(path, times); edges = [self._remembered(path, t, step) for t in times]
-        else: a1, b1, a2, b2 = self.read(path, [times[0], times[0] + step, times[1], times[1] + step]); edges = [self._edges(a1, b1), self._edges(a2, b2)]
+        else: a1, b1, a2, b2 = self.read(path, [times[0], within(times[0] + step, info.duration), times[1], within(times[1] + step, info.duration)]); edges = [self._edges(a1, b1), self._edges(a2, b2)]
         return a1, a2, *(np.concatenate([e, np.linalg.norm(e, axis=-1, keepdims=True)], -1) for e in (np.square(e / np.float32(64)) for e in edges))
     def __getitem__(self, i):
         out = []

@@ -10,25 +10,39 @@ __all__ = ['run_features', 'run_convert', 'run_pretrain', 'run_extract', 'run_ev
 import argparse, json, os, sys
 from pathlib import Path
 
-from .core import InputError, write_json, write_table
+from .core import Coverage, InputError, one_line, write_json, write_table
 
 # %% ../nbs/library/13_predict.ipynb #2331dc61
-def run_features(args) -> int:
-    "`hiermovie features VIDEO... --checkpoint C --out DIR`"
-    from hiermovie.backbone import load_backbone
-    from hiermovie.core import Coverage
+def _features_of_one(model, video, args, coverage) -> None:
     from hiermovie.extraction import video_features
     from hiermovie.features import save_features
+
+    stem = Path(video).stem
+    try:
+        x = video_features(model, video, args.event_s, threads=os.cpu_count())
+        save_features(args.out, stem, x)
+        coverage.ok(video)
+        file = one_line(Path(args.out) / f"{stem}_feats.npy")
+        print(f"{file}: {len(x)} events of {x.shape[1]} numbers")
+    except (InputError, OSError) as e:
+        coverage.skip(video, e)
+        print(f"skipped: {one_line(e)}", file=sys.stderr)
+
+
+def run_features(args) -> int:
+    "`hiermovie features VIDEO... --checkpoint C --out DIR`; `DIR/coverage.csv` says what became of every video."
+    from hiermovie.backbone import load_backbone
+
     stems = [Path(v).stem for v in args.videos]
-    if len(set(stems)) < len(stems): raise InputError(f"two videos are called {max(stems, key=stems.count)}: their features would overwrite each other")
+    if len(set(stems)) < len(stems):
+        twice = max(stems, key=stems.count)
+        raise InputError(f"two videos are called {twice}: their features would overwrite each other")
     model, coverage = load_backbone(args.checkpoint), Coverage()
-    for v in args.videos:
-        try:
-            x = video_features(model, v, args.event_s, threads=os.cpu_count())
-            save_features(args.out, Path(v).stem, x); coverage.ok(v)
-            print(f"{Path(args.out)/Path(v).stem}_feats.npy: {len(x)} events of {x.shape[1]} numbers")
-        except InputError as e: coverage.skip(v, e); print(f"skipped: {e}", file=sys.stderr)
-    write_table(Path(args.out)/"coverage.csv", coverage.table())
+    try:
+        for video in args.videos:
+            _features_of_one(model, video, args, coverage)
+    finally:
+        write_table(Path(args.out) / "coverage.csv", coverage.table())
     return 2 if "skipped" in set(coverage.table().status) else 0
 
 # %% ../nbs/library/13_predict.ipynb #f773c236
@@ -40,7 +54,8 @@ def run_convert(args) -> int:
     foreign = Path(args.checkpoint).suffix != ".safetensors"
     if args.alpha and not foreign: raise InputError("--alpha: only for foreign checkpoints; ours say it themselves")
     model, about = load_foreign(args.checkpoint, **({"alpha": args.alpha} if args.alpha else {})) if foreign else (load_backbone(args.checkpoint), dict(source=Path(args.checkpoint).name, dropped=[]))
-    save_backbone(args.out, model, source=about["source"])
+    save_backbone(args.out, model, source=about["source"], trained_on=about.get("channels", "RGB"))
+    if about.get("channels") == "BGR": print("trained on clips with blue first; its first layer is turned round, so that it takes red first")
     print(f"{about['source']}: {type(model).__name__}, {', '.join(f'{k} {v}' for k, v in vars(model.cfg).items())}, features of {model.dim} numbers")
     if about["dropped"]: print(f"left out: {', '.join(about['dropped'][:10])}" + (f" and {len(about['dropped']) - 10} more" if len(about["dropped"]) > 10 else ""))
     print(f"written: {args.out}")
@@ -142,6 +157,6 @@ def main(argv=None) -> int:
     "Entry point: exit code 2 and one line on stderr for bad input."
     args = parser().parse_args(argv)
     try: return args.run(args)
-    except InputError as e: print(f"error: {e}", file=sys.stderr); return 2
+    except InputError as e: print(f"error: {one_line(e)}", file=sys.stderr); return 2
     except OSError as e: print(f"error: {e.filename or ''}: {e.strerror or e}", file=sys.stderr); return 2
     except KeyboardInterrupt: print("interrupted; what was finished is kept", file=sys.stderr); return 130

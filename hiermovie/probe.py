@@ -15,6 +15,7 @@ from torch import nn
 from .core import InputError, as_written, derive_seed, seed_all
 from .train import Batches, FitOptions, fit
 from .uncertainty import wilson
+from .distributed import evaluating
 from .video import looped, read_clips, to_clip
 
 # %% ../nbs/library/09b_probe.ipynb #04742b8f
@@ -37,12 +38,13 @@ def look(model, paths, infos:dict, # path -> VideoInfo
          clip_s:float=2., clips:int=10, crops:int=3) -> torch.Tensor: # (N, clips * crops, D), unit length
     "Features of several clips and crops of each video."
     import cv2
-    model.eval(); device, S, out = next(model.parameters()).device, model.cfg.size, []
+    device, S, out = next(model.parameters()).device, model.cfg.size, []
     resize = lambda x: np.stack([cv2.resize(f, (S, S), interpolation=cv2.INTER_AREA) for f in x])
-    for p in paths:
-        times = [looped(s, clip_s, model.cfg.frames, infos[p].duration) for s in spread_starts(infos[p].duration, clip_s, clips)]
-        views = torch.stack([to_clip(resize(c)) for x in read_clips(p, times) for c in square_crops(x, crops)])
-        out.append(F.normalize(model(views.to(device)).float(), dim=1).cpu())
+    with evaluating(model):
+        for p in paths:
+            times = [looped(s, clip_s, model.cfg.frames, infos[p].duration) for s in spread_starts(infos[p].duration, clip_s, clips)]
+            views = torch.stack([to_clip(resize(c)) for x in read_clips(p, times) for c in square_crops(x, crops)])
+            out.append(F.normalize(model(views.to(device)).float(), dim=1).cpu())
     return torch.stack(out)
 
 # %% ../nbs/library/09b_probe.ipynb #1d2518d6
