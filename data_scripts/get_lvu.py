@@ -10,17 +10,10 @@ What these files amount to: hiermovie audit ROOT/lvu
 from counting import report
 
 from hiermovie.audit import RELEASE
-from hiermovie.lvu import LVU_TASKS, SPLITS, read_splits
-from hiermovie.video import named_videos
+from hiermovie.datacheck import lvu_listed
+from hiermovie.lvu import LVU_TASKS, SPLITS
 
 EXPECTED = {f"{task}/{split}": int(RELEASE.loc[task, split]) for task in LVU_TASKS for split in SPLITS}  # counted in the release's files
 
 
-def rows(root):
-    videos = named_videos(root/"lvu"/"videos")
-    for task in LVU_TASKS:
-        for split, table in read_splits(root/"lvu", task).items():
-            for v in table.video_id: yield f"{task}/{split}", v, videos.get(v)
-
-
-if __name__ == "__main__": report("lvu", rows, EXPECTED)
+if __name__ == "__main__": report("lvu", lvu_listed, EXPECTED)

@@ -7,16 +7,9 @@ ROOT/movieclips/clips.csv (columns videoid, imdbid, duration).
 """
 from counting import report
 
-from hiermovie.core import read_table
-from hiermovie.video import named_videos
+from hiermovie.datacheck import movieclips_listed
 
 EXPECTED = {"all": 34_587}  # rows of lvu_durations.csv: the whole pool
 
 
-def rows(root):
-    videos = named_videos(root/"movieclips"/"videos")
-    table = read_table(root/"movieclips"/"clips.csv", ["videoid", "imdbid"], dtype={"videoid": str})
-    for v in table.videoid: yield "all", v, videos.get(v)
-
-
-if __name__ == "__main__": report("movieclips", rows, EXPECTED)
+if __name__ == "__main__": report("movieclips", movieclips_listed, EXPECTED)

@@ -7,16 +7,9 @@ and the trimmed 10-second segments below ROOT/vidsitu/videos as v_<youtube_id>_s
 """
 from counting import report
 
-from hiermovie.video import named_videos
-from hiermovie.vidsitu import read_segments
+from hiermovie.datacheck import vidsitu_listed
 
 EXPECTED = {"train": 23_626, "valid": 1_326}  # challenge page of the release
 
 
-def rows(root):
-    videos = named_videos(root/"vidsitu"/"videos")
-    for split in EXPECTED:
-        for s in read_segments(root/"vidsitu"/"vidsitu_annotations", split).ids: yield split, s, videos.get(s)
-
-
-if __name__ == "__main__": report("vidsitu", rows, EXPECTED)
+if __name__ == "__main__": report("vidsitu", vidsitu_listed, EXPECTED)

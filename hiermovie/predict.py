@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['run_features', 'run_convert', 'run_pretrain', 'run_extract', 'run_evaluate', 'run_audit', 'run_check',
-           'run_reproduce', 'parser', 'main']
+           'run_data_check', 'run_reproduce', 'parser', 'main']
 
 # %% ../nbs/library/13_predict.ipynb #0d8d0d2c
 import argparse, json, os, sys
@@ -115,6 +115,25 @@ def run_check(args) -> int:
     print(*lines, "nothing moved beyond its tolerance" if fine else "SOMETHING MOVED", sep="\n")
     return 0 if fine else 1
 
+# %% ../nbs/library/13_predict.ipynb #714d8aac
+def run_data_check(args) -> int:
+    "`hiermovie data check ROOT [--whole] [--out DIR]`; exit code 1 when something is missing or broken."
+    from hiermovie.containers import VideoIndexes
+    from hiermovie.datacheck import check_data, write_check
+
+    kept = Path(args.out) / "video_index.json" if args.out else Path(args.root) / "video_index.json"
+    indexes = VideoIndexes(kept, args.root)
+    splits, files = check_data(args.root, indexes, args.whole)
+    if args.out:
+        write_check(args.out, splits, files, indexes)
+    print(splits.round(3).to_string(index=False, na_rep="-") if len(splits) else "no data set here")
+    for row in files[files.why != ""].itertuples():
+        print(f"{row.status}: {row.file}: {row.why}")
+    ways = files["read"].value_counts().to_dict()
+    print(f"{len(files)} files; read by " + ", ".join(f"{way}: {n}" for way, n in ways.items()))
+    fine = (files.status == "ok").all() and (splits.get("present") == splits.get("listed")).all()
+    return 0 if fine else 1
+
 # %% ../nbs/library/13_predict.ipynb #f0029def
 def run_reproduce(args) -> int:
     "`hiermovie reproduce --profile P [--cores N] [--data DIR [--data-content]] [--out DIR] [RUN...]`, from the root of the repository."
@@ -146,6 +165,9 @@ def parser() -> argparse.ArgumentParser:
     t = sub.add_parser("pretrain", help="train the backbone that stage 10 has prepared; also under torchrun"); t.set_defaults(run=run_pretrain)
     t.add_argument("folder", help="with pretrain.json and videos.csv"); t.add_argument("--tensorboard", metavar="DIR", help="write TensorBoard events there")
     x = sub.add_parser("extract", help="features of the job that stage 20 has prepared; also under torchrun"); x.set_defaults(run=run_extract); x.add_argument("job", help="a job file (JSON)")
+    d = sub.add_parser("data", help="the data sets on this disk").add_subparsers(dest="what", required=True).add_parser("check", help="what is there, what is missing, what is broken, per data set and split"); d.set_defaults(run=run_data_check)
+    d.add_argument("root", metavar="ROOT", help="folder with kinetics/, movieclips/, vidsitu/, lvu/, or some of them"); d.add_argument("--whole", action="store_true", help="decode every frame, not only the first and the last of each file: slow")
+    d.add_argument("--out", metavar="DIR", help="folder for splits.csv, files.csv and video_index.json (which the next check reads)")
     r = sub.add_parser("reproduce", help="run a profile: every stage, every table, the report page"); r.set_defaults(run=run_reproduce)
     r.add_argument("--profile", default="tiny", help="name of a profile, or a .yaml file"); r.add_argument("--cores", type=int, help="stages at a time; default: all cores")
     r.add_argument("--data", help="folder with the real data sets, instead of the profile's source")

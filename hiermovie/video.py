@@ -597,26 +597,17 @@ class LabelledClips(torch.utils.data.Dataset):
         clip_s: float = 2.0,
         seed: int = 0,
         train: bool = True,
-        read=read_clips,
-    ):  # read: or a `Memory`
-        self.rows = [(p, classes.index(l)) for p, l in zip(table.path, table.label) if p in infos]
-        self.infos, self.T, self.size, self.clip_s, self.seed, self.train, self.read, self.epoch = (
-            infos,
-            T,
-            size,
-            clip_s,
-            seed,
-            train,
-            read,
-            0,
-        )
+        read=read_clips,  # or a `Memory`
+    ):
         from torchvision.transforms import (
             v2,
-        )  # here, since its import takes seconds and most stages do not augment
+        )  # its import takes seconds; most stages do not augment
 
-        self.augment = v2.Compose(
-            [v2.RandomResizedCrop(size, (0.5, 1.0), antialias=True), v2.RandomHorizontalFlip()]
-        )
+        self.rows = [(p, classes.index(l)) for p, l in zip(table.path, table.label) if p in infos]
+        self.infos, self.read, self.train = infos, read, train
+        self.T, self.size, self.clip_s, self.seed, self.epoch = T, size, clip_s, seed, 0
+        crop = v2.RandomResizedCrop(size, (0.5, 1.0), antialias=True)
+        self.augment = v2.Compose([crop, v2.RandomHorizontalFlip()])
 
     def __len__(self):
         return len(self.rows)
@@ -626,14 +617,9 @@ class LabelledClips(torch.utils.data.Dataset):
 
     def __getitem__(self, i):
         path, label = self.rows[i]
-        keys = (self.seed, "labelled", self.epoch, i)
-        length = self.infos[path].duration
+        keys, length = (self.seed, "labelled", self.epoch, i), self.infos[path].duration
         start = max(0.0, length - self.clip_s) * (rng(*keys).random() if self.train else 0.5)
-        x = torch.from_numpy(
-            self.read(
-                path,
-                [looped(start, self.clip_s, self.T, length)],
-                None if self.train else self.size,
-            )[0]
-        ).permute(0, 3, 1, 2)
+        times = looped(start, self.clip_s, self.T, length)
+        frames = self.read(path, [times], None if self.train else self.size)[0]
+        x = torch.from_numpy(frames).permute(0, 3, 1, 2)
         return to_clip(seeded(self.augment, x, *keys) if self.train else x), label
