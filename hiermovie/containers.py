@@ -221,12 +221,14 @@ def _last_end(path) -> float:  # seconds on the container's clock at which its l
 
 
 def _cut_note(path, promised_frames: int, frames: int, promised_end: float, end: float) -> str:
-    if frames < promised_frames - max(1, promised_frames // 100):
-        return f"cut off: its header says {promised_frames} pictures, {frames} are there"
-    if promised_end - end <= max(1, promised_end / 50):
+    if promised_frames:
+        few = frames < promised_frames - max(1, promised_frames // 100)
+        said = f"cut off: its header says {promised_frames} pictures, {frames} are there"
+        return said if few else ""
+    if promised_end - end <= max(0.25, promised_end / 50):
         return ""
     last = max(end, _last_end(path))  # the sound may be longer than the picture
-    if promised_end - last <= max(1, promised_end / 50):
+    if promised_end - last <= max(0.25, promised_end / 50):
         return ""
     return f"cut off: its header says {promised_end:.1f} s, its pictures end at {end:.1f} s"
 

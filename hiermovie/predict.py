@@ -129,7 +129,7 @@ def run_data_check(args) -> int:
     print(splits.round(3).to_string(index=False, na_rep="-") if len(splits) else "no data set here")
     for row in files[files.why != ""].itertuples():
         print(f"{row.status}: {row.file}: {row.why}")
-    ways = files["read"].value_counts().to_dict()
+    ways = files["read"].value_counts().sort_index().to_dict()
     print(f"{len(files)} files; read by " + ", ".join(f"{way}: {n}" for way, n in ways.items()))
     fine = (files.status == "ok").all() and (splits.get("present") == splits.get("listed")).all()
     return 0 if fine else 1

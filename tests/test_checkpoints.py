@@ -126,3 +126,36 @@ def test_converting_ours_keeps_it(tmp_path):
     assert main(["checkpoint", "convert", str(tmp_path/"a.safetensors"), str(tmp_path/"b.safetensors")]) == 0
     again = load_backbone(tmp_path/"b.safetensors")
     assert again.cfg == small.cfg and all(torch.equal(x, y) for x, y in zip(again.state_dict().values(), small.state_dict().values()))
+
+
+WRAPPED = ["_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "model.", "model.module.", "model._orig_mod.", "_forward_module.model."]
+
+
+@pytest.mark.parametrize("wrapper", WRAPPED)
+def test_what_training_tools_write_before_the_names_is_taken_off(wrapper, source, tmp_path):
+    model, want = source
+    torch.save(dict(state_dict={f"{wrapper}{k}": v for k, v in model.state_dict().items()}), tmp_path/"w.ckpt")
+    with torch.no_grad(): got = load_backbone(tmp_path/"w.ckpt")(CLIP)
+    assert torch.allclose(got, want, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("cfg", ["", "TRAIN: {}", "DATA:\nSLOWFAST:\n", "just text", "- a list", "DATA: [1]", "SLOWFAST: {ALPHA: 4}"])
+def test_configurations_with_missing_sections(cfg, source, tmp_path):
+    model, want = source
+    torch.save(dict(model_state=model.state_dict(), cfg=cfg), tmp_path/"m.pyth")
+    with torch.no_grad(): got = load_backbone(tmp_path/"m.pyth")(CLIP)
+    assert torch.allclose(got, want, rtol=1e-3, atol=1e-4)
+
+
+def test_a_network_that_wants_blue_first_is_turned_round(source, tmp_path, capsys):
+    """Its own model sees the clip with the colours the other way round; ours takes clips as all others do."""
+    model, _ = source
+    torch.save(dict(model_state=model.state_dict(), cfg=CONFIG.replace("DATA:", "DATA:\n  REVERSE_INPUT_CHANNEL: True")), tmp_path/"bgr.pyth")
+    blue_first = CLIP.flip(1)
+    with torch.no_grad(): want, got = model(blue_first[:, :, SLOW], blue_first), load_backbone(tmp_path/"bgr.pyth")(CLIP)
+    assert torch.allclose(got, want, rtol=1e-3, atol=1e-4)
+    assert main(["checkpoint", "convert", str(tmp_path/"bgr.pyth"), str(tmp_path/"ours.safetensors")]) == 0
+    assert "trained on clips with blue first" in capsys.readouterr().out
+    header = read_tensors(tmp_path/"ours.safetensors")[1]
+    assert header["channels"] == "RGB" and header["about"]["trained_on"] == "BGR"
+    with torch.no_grad(): assert torch.equal(load_backbone(tmp_path/"ours.safetensors")(CLIP), got)

@@ -58,7 +58,7 @@ def test_no_undefined_redefined_or_unused_names_in_the_package():
     assert code == 0, out
 
 
-FORMATTED = ["runs/set_up.py", "tests/toy_repository.py", "tests/test_identity.py", "tests/test_odd_worlds.py", "tests/test_setup.py"]
+FORMATTED = ["runs/set_up.py", "tests/toy_repository.py", "tests/test_identity.py", "tests/test_odd_videos.py", "tests/test_odd_worlds.py", "tests/test_setup.py"]
 
 
 def test_what_is_formatted_stays_formatted():
