@@ -356,5 +356,5 @@ def _recent_index(path, version) -> VideoIndex:
 
 def recent_index(path: str | Path) -> VideoIndex:
     "`index_video`, remembered by this process while the file is as it was."
-    local = os.path.isfile(path)
-    return _recent_index(str(path), tuple(_version(path)) if local else None)
+    file = re.sub(r"(\.tar)!.+", r"\1", str(path))  # of a video in an archive: the archive
+    return _recent_index(str(path), tuple(_version(file)) if os.path.isfile(file) else None)
