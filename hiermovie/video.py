@@ -227,7 +227,7 @@ class _Pictures:
 
     def __init__(self, width: int, height: int):  # of the stored picture
         self.convert, self.width, self.height = VideoReformatter(), width, height
-        self.frame = self.picture = None
+        self.frame = self.picture = self.rotation = self.turned = None
 
     def __call__(self, frame) -> np.ndarray:  # (H, W, 3)
         if frame is not self.frame:
@@ -235,7 +235,9 @@ class _Pictures:
             how = dict(interpolation="AREA", threads=1)
             stored = self.convert.reformat(frame, self.width, self.height, "rgb24", **how)
             self.frame = frame
-            self.picture = upright(stored.to_ndarray(), frame_orientation(frame))
+            if frame.rotation != self.rotation:  # one of a film is that of all; this is cheap to see
+                self.rotation, self.turned = frame.rotation, frame_orientation(frame)
+            self.picture = upright(stored.to_ndarray(), self.turned)
         return self.picture
 
 # %% ../nbs/library/02_video.ipynb #7e56c879
