@@ -139,6 +139,9 @@ class VideoIndex:
     ticks: np.ndarray  # int64 (n,), ascending: when each picture appears, the first one at 0
     keyframes: np.ndarray  # int64 (k,): which of them are keyframes
     length: int  # ticks until the last picture disappears
+    sizes: (
+        tuple  # (number of a picture, its width, its height) where the size changes; of some codecs
+    )
     numbered: bool  # the k-th picture that is decoded appears at the k-th of these times
     seek: bool  # may be read from its keyframes
     note: str  # what is wrong with the file, if it can be used nevertheless
@@ -155,6 +158,42 @@ class VideoIndex:
     def fps(self) -> float:  # mean pictures per second
         return float(len(self.ticks) / (self.length * self.tick))
 
+# %% ../nbs/library/01b_containers.ipynb #d927f428
+def _vp8_size(data: bytes):  # RFC 6386, section 9.1
+    if data[0] & 1 or data[3:6] != b"\x9d\x01\x2a":
+        return None
+    return tuple(int.from_bytes(data[k : k + 2], "little") & 0x3FFF for k in (6, 8))
+
+
+def _vp9_size(data: bytes):  # VP9 bitstream specification, section 6.2
+    bits = "".join(f"{b:08b}" for b in data[:20])
+    profile = int(bits[3] + bits[2], 2)
+    at = 4 + (profile == 3)
+    if bits[:2] != "10" or bits[at : at + 2] != "00":  # shows an old picture, or is no keyframe
+        return None
+    at += 4 + 24 + (profile >= 2)  # flags, the word that marks a keyframe, the depth
+    rgb = bits[at : at + 3] == "111"
+    at += 3 + (1 if rgb and profile % 2 else 0 if rgb else 4 if profile % 2 else 1)
+    return tuple(int(bits[k : k + 16], 2) + 1 for k in (at, at + 16))
+
+
+def _mpeg_size(data: bytes):  # ISO 13818-2, sequence_header
+    at = data.find(b"\0\0\1\xb3") + 4
+    if at < 4 or len(data) < at + 3:
+        return None
+    both = int.from_bytes(data[at : at + 3], "big")
+    return both >> 12, both & 0xFFF
+
+
+_SIZE_IN_KEYFRAMES = dict(
+    vp8=_vp8_size, vp9=_vp9_size, mpeg1video=_mpeg_size, mpeg2video=_mpeg_size
+)
+
+
+def _size_of(packet, codec):  # (width, height) that a keyframe says, or None
+    read = _SIZE_IN_KEYFRAMES.get(codec)
+    return read(bytes(packet)[:4096]) if read and packet.is_keyframe and packet.size > 20 else None
+
 # %% ../nbs/library/01b_containers.ipynb #f16d2d03
 @dataclass(frozen=True)
 class _Packet:  # what the index needs of one
@@ -162,6 +201,7 @@ class _Packet:  # what the index needs of one
     order: int | None  # of decoding, on the same clock
     length: int
     key: bool
+    size: tuple | None  # (width, height)
 
 
 def _read_packets(
@@ -175,7 +215,8 @@ def _read_packets(
             continue
         seen, position = seen + 1, max(position, (p.pos or 0) + p.size)
         if not p.is_discard:  # an edit list begins later; the decoder alone needs this one
-            found.append(_Packet(p.pts, p.dts, p.duration or 0, p.is_keyframe))
+            size = _size_of(p, _codec(stream))
+            found.append(_Packet(p.pts, p.dts, p.duration or 0, p.is_keyframe, size))
     return found, seen, position
 
 # %% ../nbs/library/01b_containers.ipynb #f7e7312b
@@ -257,24 +298,33 @@ def _counted(
     return places
 
 
+def _keyframes(shown) -> list:
+    return [k for k, p in enumerate(shown) if p.key]
+
+
+def _sizes(shown) -> tuple:  # where the size changes
+    said = [(k, *p.size) for k, p in enumerate(shown) if p.size]
+    first = [x for before, x in zip([None, *said], said) if before is None or before[1:] != x[1:]]
+    return tuple(first)
+
+
 def _timeline(box, stream, packets, path) -> dict:  # tick, ticks, keyframes, length, numbered
     rate, tick = stream.average_rate or stream.guessed_rate, stream.time_base
     if _is_numbered(box, packets, tick):
         if not rate:
             raise InputError(f"{path}: gives neither times that can be trusted nor a rate")
-        keys = [k for k, p in enumerate(packets) if p.key]
+        pictures = dict(keyframes=_keyframes(packets), sizes=_sizes(packets))
         ticks = _counted(box, stream, packets, tick, rate)
         length = int(ticks[-1]) + 1
-        line = dict(tick=1 / Fraction(rate), ticks=ticks, keyframes=keys)
-        return line | dict(length=length, numbered=True)
+        return pictures | dict(tick=1 / Fraction(rate), ticks=ticks, length=length, numbered=True)
     trusted = box.format.name in TIMED
     zero = stream.start_time if trusted and stream.start_time is not None else None
     zero = min(p.time for p in packets) if zero is None else zero
     shown = sorted((p for p in packets if p.time >= zero), key=lambda p: p.time)
     ticks = np.array([p.time - zero for p in shown], np.int64)
-    keys = [k for k, p in enumerate(shown) if p.key]
+    pictures = dict(keyframes=_keyframes(shown), sizes=_sizes(shown))
     length = int(ticks[-1]) + _last_length(shown, ticks, tick, rate, trusted)
-    return dict(tick=tick, ticks=ticks, keyframes=keys, length=length, numbered=False)
+    return pictures | dict(tick=tick, ticks=ticks, length=length, numbered=False)
 
 # %% ../nbs/library/01b_containers.ipynb #85a7f4bf
 def index_video(path: str | Path) -> VideoIndex:
@@ -326,6 +376,7 @@ def _from_json(value: dict) -> VideoIndex:
     steps = np.repeat(*[np.array(x, np.int64) for x in value["ticks"]])
     ticks = np.concatenate([[0], np.cumsum(steps)]).astype(np.int64)
     arrays = dict(ticks=ticks, keyframes=np.array(value["keyframes"], np.int64))
+    arrays |= dict(sizes=tuple(map(tuple, value["sizes"])))
     return VideoIndex(**value | arrays | dict(tick=Fraction(value["tick"])))
 
 

@@ -89,7 +89,7 @@ def read_json(path:str|Path):
 
 def write_table(path:str|Path, table:pd.DataFrame) -> None:
     "Write a table as CSV with a header, atomically."
-    with atomic(path) as p: table.to_csv(p, index=False)
+    with atomic(path) as p: table.to_csv(p, index=False, errors="surrogateescape")      # names that are no UTF-8 come back as they were
 
 def read_table(path:str|Path,
                columns:tuple=(), # names that must be there
@@ -98,7 +98,7 @@ def read_table(path:str|Path,
               ) -> pd.DataFrame:
     "Read a CSV file; `InputError` names the file and what is wrong with its columns or rows."
     path = need_file(path, "table")
-    try: table = pd.read_csv(path, sep=sep, **dict(encoding="utf-8-sig") | kw)
+    try: table = pd.read_csv(path, sep=sep, **dict(encoding="utf-8-sig", encoding_errors="surrogateescape") | kw)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e: raise InputError(f"{path}: not a table: {e}") from None
     if not isinstance(table.index, pd.RangeIndex): raise InputError(f"{path}: rows have more fields than the header ({', '.join(map(str, table.columns))})")
     missing = [c for c in columns if c not in table.columns]

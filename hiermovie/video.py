@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MEAN', 'STD', 'SUFFIXES', 'VideoInfo', 'probe', 'frames_in_order', 'stream_clips', 'read_clips', 'read_frames',
            'Memory', 'decode_whole', 'clip_times', 'within', 'looped', 'to_clip', 'show_frames', 'list_videos',
-           'find_videos', 'named_videos', 'video_path', 'usable_videos', 'read_kinetics', 'read_clip_list', 'seeded',
-           'LabelledClips']
+           'find_videos', 'named_videos', 'video_path', 'look_at_videos', 'usable_videos', 'read_kinetics',
+           'read_clip_list', 'seeded', 'LabelledClips']
 
 # %% ../nbs/library/02_video.ipynb #edf67ada
 import csv
@@ -43,6 +43,7 @@ from hiermovie.core import (
     need_folder,
     read_table,
     rng,
+    write_table,
 )
 
 # %% ../nbs/library/02_video.ipynb #43c4889f
@@ -235,7 +236,9 @@ class _Pictures:
             how = dict(interpolation="AREA", threads=1)
             stored = self.convert.reformat(frame, self.width, self.height, "rgb24", **how)
             self.frame = frame
-            if frame.rotation != self.rotation:  # one of a film is that of all; this is cheap to see
+            if (
+                frame.rotation != self.rotation
+            ):  # one of a film is that of all; this is cheap to see
                 self.rotation, self.turned = frame.rotation, frame_orientation(frame)
             self.picture = upright(stored.to_ndarray(), self.turned)
         return self.picture
@@ -441,39 +444,57 @@ def video_path(folder: str | Path, name: str) -> Path:
     return path if path.is_file() else named_videos(folder).get(name, path)
 
 # %% ../nbs/library/02_video.ipynb #53a70ea0
+def _changes(sizes) -> str:  # (number of a frame, width, height); a note, or nothing
+    if len(sizes) < 2:
+        return ""
+    changes = ", ".join(f"{w} x {h} from frame {k} on" for k, w, h in sizes)
+    return f"its frames change size ({changes}); all are brought to the first"
+
+
 def _look_whole(path, index) -> str:  # decode everything; what there is to say of a usable file
     if index.note:
         raise InputError(f"{path}: {index.note}")
-    sizes = {}
+    sizes = []
     with open_video(path) as (box, stream):
         for k, frame in enumerate(_decoded(box, stream)):
             if frame.is_corrupt:
                 raise InputError(f"{path}: frame {k} is damaged")
-            sizes.setdefault(f"{frame.width} x {frame.height}", k)
-    if len(sizes) < 2:
-        return ""
-    changes = ", ".join(f"{size} from frame {k} on" for size, k in sizes.items())
-    return f"its frames change size ({changes}); all are brought to the first"
+            if not sizes or sizes[-1][1:] != (frame.width, frame.height):
+                sizes.append((k, frame.width, frame.height))
+    return _changes(sizes)
 
 
-def usable_videos(
+def look_at_videos(
     paths,  # files
-    what: str,  # for messages
     whole: bool = False,  # decode all of each, for damage in the middle; slow
     index=index_video,  # or a `VideoIndexes`, which remembers
 ) -> tuple:  # (dict path -> VideoInfo, Coverage)
-    "Index every file and decode its ends; broken ones go to the coverage with the reason, and so does what is odd about one that can be used. `InputError` when none is left."
+    "Index every file and decode its ends; broken ones go to the coverage with the reason, and so does what is odd about one that can be used."
     good, coverage = {}, Coverage()
     for p in paths:
         name = Path(p).name
         try:
             found = index(p)
             read_clips(p, [[0.0], [found.times[-1]]])
-            note = _look_whole(p, found) if whole else found.note
+            note = _look_whole(p, found) if whole else found.note or _changes(found.sizes)
             good[p] = _info(found)
             coverage.ok(name, note)
         except (InputError, OSError) as e:
             coverage.skip(name, e)
+    return good, coverage
+
+
+def usable_videos(
+    paths,
+    what: str,  # for messages
+    whole: bool = False,
+    index=index_video,
+    table: str | Path | None = None,  # where the coverage is written, whatever comes out
+) -> tuple:  # (dict path -> VideoInfo, Coverage)
+    "As `look_at_videos`; `InputError` when no video can be used."
+    good, coverage = look_at_videos(paths, whole, index)
+    if table:
+        write_table(table, coverage.table())
     coverage.check(what)
     return good, coverage
 

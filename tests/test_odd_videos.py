@@ -15,9 +15,10 @@ from conftest import ROOT
 
 import hiermovie.video
 from hiermovie.backbone import SlowFast, SlowFastConfig, save_backbone
-from hiermovie.containers import index_video
+from hiermovie.containers import VideoIndexes, index_video
 from hiermovie.contrast import TwoViews
-from hiermovie.core import InputError, read_table
+from hiermovie.core import InputError, read_table, write_table
+from hiermovie.datacheck import check_data
 from hiermovie.extraction import (
     Cutting,
     extract,
@@ -28,6 +29,7 @@ from hiermovie.extraction import (
 )
 from hiermovie.motion import VisualAndMotion
 from hiermovie.predict import main
+from hiermovie.runs import write_root
 from hiermovie.video import LabelledClips, Memory, probe, read_clips, read_frames, usable_videos
 
 FPS, N = 25, 60
@@ -268,6 +270,17 @@ def test_display_matrices(matrix, tmp_path):
     assert (Memory()(path, [[0.1]])[0][0] == MATRICES[matrix](stored[2])).all()
 
 
+SIZES = [("v8.webm", "libvpx", "yuv420p"), ("v9.webm", "libvpx-vp9", "yuv420p")]
+SIZES += [("v9.mkv", "libvpx-vp9", "yuv444p")]
+SIZES += [("rgb.webm", "libvpx-vp9", "gbrp"), ("m.ts", "mpeg2video", "yuv420p")]
+
+
+@pytest.mark.parametrize("name,codec,pix", SIZES, ids=[k[0] for k in SIZES])
+def test_keyframes_say_their_size(name, codec, pix, tmp_path):
+    path = write(tmp_path / name, codec, pix, frames=pictures(13, (112, 80)), g=6)
+    assert index_video(path).sizes == ((0, 112, 80),)
+
+
 def resized(path):
     """VP9 whose second half is larger, as a browser records a call."""
     with av.open(str(path), "w") as box:
@@ -292,11 +305,11 @@ def test_frames_that_change_size_are_brought_to_the_first(tmp_path):
     got = read_frames(path, times)
     assert got.shape == (4, 64, 96, 3) and (Memory()(path, [times])[0] == got).all()
     assert got[3].argmax(1)[..., 0].any() and abs(got[1].astype(int) - got[2]).mean() > 1
-    infos, coverage = usable_videos([path], "videos", whole=True)
-    assert (
-        "change size (96 x 64 from frame 0 on, 192 x 128 from frame 30 on)"
-        in coverage.table().why[0]
-    )
+    assert index_video(path).sizes == ((0, 96, 64), (30, 192, 128))
+    sizes = "change size (96 x 64 from frame 0 on, 192 x 128 from frame 30 on)"
+    for whole in (False, True):
+        infos, coverage = usable_videos([path], "videos", whole=whole)
+        assert sizes in coverage.table().why[0]
     for read in (read_clips, Memory()):
         data = LabelledClips(
             pd.DataFrame(dict(path=[path], label=["a"])), infos, ["a"], 8, 32, read=read
@@ -395,6 +408,28 @@ def test_names_in_any_bytes(tmp_path, monkeypatch, capsys):
     assert read_coverage("job.json").table().status.tolist() == table.status.tolist()
 
 
+def test_a_data_folder_with_names_in_any_bytes(tmp_path):
+    """The manifest of real data, the key that rests on it, and the indexes keep what is no UTF-8."""
+    (tmp_path / "data/kinetics").mkdir(parents=True)
+    names = [os.fsdecode(n) for n in NAMES]
+    film = write(tmp_path / "film.mp4")
+    for name in names:
+        shutil.copy(film, tmp_path / "data/kinetics" / name)
+    (tmp_path / "run").mkdir()
+    write_root(tmp_path / "run", str(tmp_path / "data"), False)
+    listed = read_table(tmp_path / "run/files.csv", dtype=str, keep_default_na=False)
+    printable = [n.encode("utf-8", "backslashreplace").decode() for n in names]
+    assert set(listed.iloc[:, 0]) == {f"kinetics/{n}" for n in printable}
+    indexes = VideoIndexes(tmp_path / "video_index.json", tmp_path / "data")
+    splits, files = check_data(tmp_path / "data", indexes)
+    indexes.save()
+    assert (files.status == "ok").all() and len(files) == len(names)
+    again = VideoIndexes(tmp_path / "video_index.json", tmp_path / "data")
+    assert set(again.known) == {f"kinetics/{n}" for n in names}
+    write_table(tmp_path / "videos.csv", pd.DataFrame(dict(path=names)))
+    assert read_table(tmp_path / "videos.csv").path.tolist() == names
+
+
 def test_coverage_is_written_whatever_happens(tmp_path, monkeypatch):
     film = write(tmp_path / "film.mp4")
     shutil.copy(film, tmp_path / "other.mp4")
@@ -420,6 +455,13 @@ def test_coverage_is_written_whatever_happens(tmp_path, monkeypatch):
         extract(tmp_path / "job.json")
     table = read_table(tmp_path / "store/coverage-0-of-1.csv")
     assert table.item.tolist() == ["films/film.mp4"] and table.status.tolist() == ["ok"]
+
+
+def test_coverage_is_written_when_nothing_can_be_used(tmp_path):
+    (tmp_path / "a.mp4").write_text("gone")
+    with pytest.raises(InputError, match="nothing usable among 1"):
+        usable_videos([tmp_path / "a.mp4"], "videos", table=tmp_path / "coverage.csv")
+    assert read_table(tmp_path / "coverage.csv").status.tolist() == ["skipped"]
 
 
 def test_features_do_not_depend_on_the_models_mode(tmp_path):
