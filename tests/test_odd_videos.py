@@ -368,9 +368,10 @@ def test_a_seek_that_fails_is_not_needed(tmp_path, monkeypatch):
     equal(path, frames)
 
 
-def test_keyframes_that_are_none(tmp_path):
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_keyframes_that_are_none(codec, tmp_path):
     """A container whose list of keyframes is wrong: what comes out of the decoder decides."""
-    path = write(tmp_path / "f.mp4", g=12)
+    path = write(tmp_path / "f.mp4", codec, g=12)
     frames, data = plain(path), bytearray(path.read_bytes())
     at = data.index(b"stss") + 12
     n = int.from_bytes(data[at - 4 : at], "big")
