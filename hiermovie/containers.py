@@ -380,20 +380,37 @@ def _from_json(value: dict) -> VideoIndex:
     return VideoIndex(**value | arrays | dict(tick=Fraction(value["tick"])))
 
 
+def _known_indexes(file) -> dict:  # nothing when it is not there, or no such file
+    try:
+        known = read_json(file)
+    except InputError:
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
 class VideoIndexes:
     "Indexes of the videos below `root`, kept in `file` by `save`; called with a path."
 
     def __init__(self, file: str | Path, root: str | Path):
         self.file, self.root, self.found = Path(file), Path(root), {}
-        self.known = read_json(file) if self.file.is_file() else {}
+        self.known = _known_indexes(file)
 
     def __call__(self, path: str | Path) -> VideoIndex:
         name, version = os.path.relpath(path, self.root), _version(need_file(path, "video"))
-        kept = self.known.get(name)
-        if not kept or kept["version"] != version:
-            kept = dict(version=version, index=_to_json(index_video(path)))
+        try:
+            kept = self.known[name]
+            index = _from_json(kept["index"])
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+        ):  # not known, or written by another version of this
+            kept = dict(version=None)
+        if kept["version"] != version:
+            index = index_video(path)
+            kept = dict(version=version, index=_to_json(index))
         self.found[name] = kept
-        return _from_json(kept["index"])
+        return index
 
     def save(self) -> None:
         "Write the indexes that were asked for."
