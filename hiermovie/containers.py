@@ -379,7 +379,7 @@ def _from_json(value: dict) -> VideoIndex:
     arrays |= dict(sizes=tuple(map(tuple, value["sizes"])))
     return VideoIndex(**value | arrays | dict(tick=Fraction(value["tick"])))
 
-
+# %% ../nbs/library/01b_containers.ipynb #0b529895
 def _known_indexes(file) -> dict:  # nothing when it is not there, or no such file
     try:
         known = read_json(file)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from .containers import VideoIndexes
 from .core import InputError, need_folder, one_line, read_table, write_table
-from .lvu import LVU_TASKS, SPLITS, read_splits
+from .lvu import LVU_TASKS, read_splits
 from .video import find_videos, look_at_videos, named_videos, read_kinetics
 from .vidsitu import read_segments
 

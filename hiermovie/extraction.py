@@ -17,66 +17,110 @@ import torch
 from tqdm import tqdm
 
 from .backbone import load_backbone
-from .core import Coverage, InputError, one_line, read_json, read_table, write_json, write_table
+from hiermovie.core import (
+    Coverage,
+    InputError,
+    one_line,
+    read_json,
+    read_table,
+    write_json,
+    write_table,
+)
 from .distributed import evaluating, pick_device, process_group, rank, share, world
 from .features import cut_events, read_features, save_features
 from .video import MEAN, STD, clip_times, probe, stream_clips, within
 
 # %% ../nbs/library/04a_extraction.ipynb #69be8957
-def vidsitu_times(event:int, # 0..4
-                  T:int=32, fps:float=30., frames:int=300, stretch:int=64 # of the clip, in frames
-                 ) -> np.ndarray: # (T,), seconds
+def vidsitu_times(
+    event: int,  # 0..4
+    T: int = 32,
+    fps: float = 30.0,
+    frames: int = 300,
+    stretch: int = 64,  # of the clip, in frames
+) -> np.ndarray:  # (T,), seconds
     "Times of an event's frames by VidSitu's convention; `T` must divide 64."
-    if stretch % T: raise InputError(f"convention vidsitu: {T} frames do not divide {stretch}")
-    centre = int((event + .5) * 2 * fps)
+    if stretch % T:
+        raise InputError(f"convention vidsitu: {T} frames do not divide {stretch}")
+    centre = int((event + 0.5) * 2 * fps)
     return np.clip(centre - stretch // 2 + stretch // T * np.arange(T), 0, frames - 1) / fps
 
 # %% ../nbs/library/04a_extraction.ipynb #e7e7dbbc
 @dataclass(frozen=True)
 class Cutting:
     "How videos are cut into clips."
-    convention: str = "time"       # or vidsitu
-    event_s: float = 2.            # seconds per event
-    n_events: int|None = None      # exactly so many; None: as many as the video has
-    batch: int = 16                # clips at a time
-    threads: int = 1               # decoder threads
-    workers: int = 0               # decoding processes; 0: a thread
+
+    convention: str = "time"  # or vidsitu
+    event_s: float = 2.0  # seconds per event
+    n_events: int | None = None  # exactly so many; None: as many as the video has
+    batch: int = 16  # clips at a time
+    threads: int = 1  # decoder threads
+    workers: int = 0  # decoding processes; 0: a thread
 
     def __post_init__(self):
-        if self.convention not in ("time", "vidsitu"): raise InputError(f"convention {self.convention!r}: must be time or vidsitu")
-        for name, v, kind in (("event_s", self.event_s, (int, float)), ("n_events", 1 if self.n_events is None else self.n_events, int), ("batch", self.batch, int), ("threads", self.threads, int), ("workers", self.workers + 1, int)):
-            if not isinstance(v, kind) or not v > 0: raise InputError(f"{name} = {v!r}: must be a number longer than 0" if name == "event_s" else f"{name} = {v!r}: must be at least 1")
+        if self.convention not in ("time", "vidsitu"):
+            raise InputError(f"convention {self.convention!r}: must be time or vidsitu")
+        for name, v, kind in (
+            ("event_s", self.event_s, (int, float)),
+            ("n_events", 1 if self.n_events is None else self.n_events, int),
+            ("batch", self.batch, int),
+            ("threads", self.threads, int),
+            ("workers", self.workers + 1, int),
+        ):
+            if not isinstance(v, kind) or not v > 0:
+                raise InputError(
+                    f"{name} = {v!r}: must be a number longer than 0"
+                    if name == "event_s"
+                    else f"{name} = {v!r}: must be at least 1"
+                )
 
-    def clips(self, path, T:int) -> list: # of (T,) seconds
+    def clips(self, path, T: int) -> list:  # of (T,) seconds
         "Times of the frames of every event of a video file."
-        if self.convention == "vidsitu": return [vidsitu_times(e, T) for e in range(self.n_events or 5)]
-        if self.n_events: return [clip_times(a, b, T) for a, b in cut_events(self.n_events * self.event_s, self.event_s)]
+        if self.convention == "vidsitu":
+            return [vidsitu_times(e, T) for e in range(self.n_events or 5)]
+        if self.n_events:
+            return [
+                clip_times(a, b, T)
+                for a, b in cut_events(self.n_events * self.event_s, self.event_s)
+            ]
         duration = probe(path).duration
-        return [within(clip_times(a, b, T), duration) for a, b in cut_events(duration, self.event_s)]
+        return [
+            within(clip_times(a, b, T), duration) for a, b in cut_events(duration, self.event_s)
+        ]
 
 # %% ../nbs/library/04a_extraction.ipynb #4d4f1dd1
-def prefetch(items, ahead:int=2):
+def prefetch(items, ahead: int = 2):
     "The items of an iterator, computed ahead in a thread; its exception comes out where the item would have been."
     box, stop = queue.Queue(ahead), threading.Event()
+
     def put(x):
         while not stop.is_set():
-            try: return box.put(x, timeout=.1)
-            except queue.Full: pass
+            try:
+                return box.put(x, timeout=0.1)
+            except queue.Full:
+                pass
+
     def work():
         try:
             for x in items:
-                if stop.is_set(): return
+                if stop.is_set():
+                    return
                 put((x, None))
-        except BaseException as e: put((None, e))
-        else: put((None, StopIteration()))
+        except BaseException as e:
+            put((None, e))
+        else:
+            put((None, StopIteration()))
+
     threading.Thread(target=work, daemon=True).start()
     try:
         while True:
             x, e = box.get()
-            if isinstance(e, StopIteration): return
-            if e is not None: raise e
+            if isinstance(e, StopIteration):
+                return
+            if e is not None:
+                raise e
             yield x
-    finally: stop.set()
+    finally:
+        stop.set()
 
 # %% ../nbs/library/04a_extraction.ipynb #fa177325
 def _batches(path, cfg, cut):  # clips of a video, in order, uint8 (B, T, S, S, 3); it is read once
@@ -97,7 +141,11 @@ def _all_batches(paths, cfg, cut):  # (path, clips or None at the end of a video
                 yield path, clips, None
             yield path, None, None
         except (InputError, OSError, MemoryError) as e:
-            yield path, None, InputError(f"{path}: {e}" if not isinstance(e, InputError) else str(e))
+            yield (
+                path,
+                None,
+                InputError(f"{path}: {e}" if not isinstance(e, InputError) else str(e)),
+            )
 
 
 class _Decoded(torch.utils.data.IterableDataset):  # each worker process has its own videos
@@ -161,40 +209,82 @@ def video_features(
     return features
 
 # %% ../nbs/library/04a_extraction.ipynb #ab9d3dce
-def write_job(path:str|Path, checkpoint:str|Path, store:str|Path, videos:dict, # name of a set -> files
-              cuts:dict # name of a set -> Cutting
-             ) -> None:
+def write_job(
+    path: str | Path,
+    checkpoint: str | Path,
+    store: str | Path,
+    videos: dict,  # name of a set -> files
+    cuts: dict,  # name of a set -> Cutting
+) -> None:
     "Write an extraction job for `extract`."
-    for name, files in videos.items(): _one_name_each(name, files)
-    write_json(path, dict(checkpoint=str(checkpoint), store=str(store), sets={k: dict(videos=[str(p) for p in v], cut=asdict(cuts[k])) for k, v in videos.items()}))
+    for name, files in videos.items():
+        _one_name_each(name, files)
+    write_json(
+        path,
+        dict(
+            checkpoint=str(checkpoint),
+            store=str(store),
+            sets={
+                k: dict(videos=[str(p) for p in v], cut=asdict(cuts[k])) for k, v in videos.items()
+            },
+        ),
+    )
+
 
 def _one_name_each(name, files):
     stems = pd.Series([Path(p).stem for p in files], dtype=str)
-    if stems.duplicated().any(): raise InputError(f"set {name}: two videos are called {stems[stems.duplicated()].iloc[0]}; their features would overwrite each other")
+    if stems.duplicated().any():
+        raise InputError(
+            f"set {name}: two videos are called {stems[stems.duplicated()].iloc[0]}; their features would overwrite each other"
+        )
+
 
 def _read_job(job):
     spec = read_json(job)
-    if not isinstance(spec, dict) or set(spec) != {"checkpoint", "store", "sets"} or not isinstance(spec["sets"], dict): raise InputError(f"{job}: not an extraction job, expected checkpoint, store and sets (stage 20 writes it)")
+    if (
+        not isinstance(spec, dict)
+        or set(spec) != {"checkpoint", "store", "sets"}
+        or not isinstance(spec["sets"], dict)
+    ):
+        raise InputError(
+            f"{job}: not an extraction job, expected checkpoint, store and sets (stage 20 writes it)"
+        )
     for name, what in spec["sets"].items():
-        try: what["cut"] = Cutting(**what["cut"])
-        except (TypeError, KeyError) as e: raise InputError(f"{job}: set {name}: {e}") from None
-        if not isinstance(what.get("videos"), list): raise InputError(f"{job}: set {name}: videos must be a list of files")
+        try:
+            what["cut"] = Cutting(**what["cut"])
+        except (TypeError, KeyError) as e:
+            raise InputError(f"{job}: set {name}: {e}") from None
+        if not isinstance(what.get("videos"), list):
+            raise InputError(f"{job}: set {name}: videos must be a list of files")
         _one_name_each(name, what["videos"])
     return spec
 
 # %% ../nbs/library/04a_extraction.ipynb #e53da0cc
-def _same_origin(folder, checkpoint, cut): # the features in a folder are all of one checkpoint and one way of cutting
+def _same_origin(
+    folder, checkpoint, cut
+):  # the features in a folder are all of one checkpoint and one way of cutting
     settings = {k: v for k, v in asdict(cut).items() if k not in ("batch", "threads", "workers")}
-    key = hashlib.sha256(Path(checkpoint).read_bytes() + json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    file = Path(folder)/"origin.json"
+    key = hashlib.sha256(
+        Path(checkpoint).read_bytes() + json.dumps(settings, sort_keys=True).encode()
+    ).hexdigest()
+    file = Path(folder) / "origin.json"
     if not file.exists():
-        if any(Path(folder).glob("*_feats.npy")): raise InputError(f"{folder}: has features of unknown origin (no origin.json); choose another store")
+        if any(Path(folder).glob("*_feats.npy")):
+            raise InputError(
+                f"{folder}: has features of unknown origin (no origin.json); choose another store"
+            )
         write_json(file, dict(key=key, cut=settings))
-    if read_json(file)["key"] != key: raise InputError(f"{folder}: has features of another checkpoint or another way of cutting; choose another store")
+    if read_json(file)["key"] != key:
+        raise InputError(
+            f"{folder}: has features of another checkpoint or another way of cutting; choose another store"
+        )
 
-def _is_there(store, path, cut, cfg, dim) -> bool: # a feature file that need not be made again
-    try: return len(read_features(store, Path(path).stem, dim)) == len(cut.clips(path, cfg.frames))
-    except InputError: return False
+
+def _is_there(store, path, cut, cfg, dim) -> bool:  # a feature file that need not be made again
+    try:
+        return len(read_features(store, Path(path).stem, dim)) == len(cut.clips(path, cfg.frames))
+    except InputError:
+        return False
 
 # %% ../nbs/library/04a_extraction.ipynb #609e9f1d
 def _extract_set(store, name, paths, model, cut, coverage) -> None:  # one set of a job
@@ -233,7 +323,7 @@ def extract(
     finally:
         write_table(table, coverage.table())
 
-
+# %% ../nbs/library/04a_extraction.ipynb #9955b9d6
 def read_coverage(job: str | Path) -> Coverage:
     "Which videos of a job have features, in the job's order; `InputError` when not every process has finished its share."
     spec, rows = _read_job(job), {}
@@ -252,6 +342,7 @@ def read_coverage(job: str | Path) -> Coverage:
     return Coverage([rows[n] for n in names])
 
 # %% ../nbs/library/04a_extraction.ipynb #e02cf7ef
-def run_extract(job:str|Path) -> None:
+def run_extract(job: str | Path) -> None:
     "What every process of `hiermovie extract JOB` does."
-    with process_group(): extract(job)
+    with process_group():
+        extract(job)

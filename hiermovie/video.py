@@ -463,7 +463,7 @@ def _look_whole(path, index) -> str:  # decode everything; what there is to say 
                 sizes.append((k, frame.width, frame.height))
     return _changes(sizes)
 
-
+# %% ../nbs/library/02_video.ipynb #fa41cc75
 def look_at_videos(
     paths,  # files
     whole: bool = False,  # decode all of each, for damage in the middle; slow
