@@ -238,7 +238,7 @@ def _one_name_each(name, files):
             f"set {name}: two videos are called {stems[stems.duplicated()].iloc[0]}; their features would overwrite each other"
         )
 
-
+# %% ../nbs/library/04a_extraction.ipynb #155e3ae2
 def _read_job(job):
     spec = read_json(job)
     if (
