@@ -92,15 +92,7 @@ def upright(picture: np.ndarray, turned: tuple) -> np.ndarray:  # (H, W, 3); an 
 TIMED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # containers with exact times and keyframes
 SEEKING = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "mjpeg", "prores", "ffv1")
 SKIPPING = ("h264", "hevc")
-_UNTIMED = (
-    "avi",
-    "h264",
-    "hevc",
-    "m4v",
-    "mpegvideo",
-    "vc1",
-    "obu",
-)  # containers with an order only
+_UNTIMED = ("avi", "h264", "hevc", "m4v", "mpegvideo", "vc1", "obu")  # with an order only
 _RESTARTING = ("mpeg", "mpegts")  # clocks that may be set again within a file
 _SUBSAMPLED = ("yuv420", "yuvj420", "yuv422", "yuvj422", "gray", "nv12", "p010")
 
@@ -139,9 +131,7 @@ class VideoIndex:
     ticks: np.ndarray  # int64 (n,), ascending: when each picture appears, the first one at 0
     keyframes: np.ndarray  # int64 (k,): which of them are keyframes
     length: int  # ticks until the last picture disappears
-    sizes: (
-        tuple  # (number of a picture, its width, its height) where the size changes; of some codecs
-    )
+    sizes: tuple  # (picture, width, height) where the size changes, if the codec says
     numbered: bool  # the k-th picture that is decoded appears at the k-th of these times
     seek: bool  # may be read from its keyframes
     note: str  # what is wrong with the file, if it can be used nevertheless
@@ -204,9 +194,7 @@ class _Packet:  # what the index needs of one
     size: tuple | None  # (width, height)
 
 
-def _read_packets(
-    box, stream
-) -> tuple:  # (list of _Packet, how many there are in all, where they end)
+def _read_packets(box, stream) -> tuple:  # (list of _Packet, how many in all, where they end)
     found, seen, position = [], 0, 0
     for p in box.demux(stream):
         if not is_whole(p, box):
@@ -220,9 +208,7 @@ def _read_packets(
     return found, seen, position
 
 # %% ../nbs/library/01b_containers.ipynb #f7e7312b
-def _breaks(
-    packets, tick
-) -> tuple:  # (does the clock fall back, does it jump ahead), of a film's packets
+def _breaks(packets, tick) -> tuple:  # (does the clock fall back, does it jump ahead)
     order = [p.order for p in packets if p.order is not None]
     clock = np.array(order if len(order) > 1 else [0, 0]) * float(tick)
     ahead = clock[1:] - np.maximum.accumulate(clock)[:-1]
@@ -242,9 +228,7 @@ _SECOND = {TIMED[0]: rb"\0\0\0[\x10-\x60]ftyp", "flv": rb"FLV\x01[\x01\x04\x05]\
 
 
 def _second_film_behind(path, container, position) -> bool:  # a header behind the last packet
-    if (
-        container not in _SECOND or not Path(path).is_file()
-    ):  # a stretch of an archive was checked before
+    if container not in _SECOND or not Path(path).is_file():  # or it lies in an archive
         return False
     with open(path, "rb") as file:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -284,17 +268,13 @@ def _last_length(packets, ticks, tick, rate, trusted: bool) -> int:  # in ticks
     return min(last, int(gaps.max())) if trusted and last > 0 else usual
 
 
-def _counted(
-    box, stream, packets, tick, rate
-) -> np.ndarray:  # numbers of pictures that have no times of showing
+def _counted(box, stream, packets, tick, rate) -> np.ndarray:  # ticks of pictures without times
     order = sorted(p.order for p in packets if p.order is not None)
     if box.format.name != "avi" or len(order) < len(packets) or tick != 1 / Fraction(rate):
         return np.arange(len(packets))
     places = np.array(order, np.int64) - order[0]  # with gaps, where a picture stays longer
     if stream.codec_context.has_b_frames and len(places) > 1:
-        places[1:] -= (
-            places[1] - 1
-        )  # but the first one is only decoded earlier, for the others to refer to
+        places[1:] -= places[1] - 1  # the first one is decoded earlier, for others to refer to
     return places
 
 
@@ -327,6 +307,11 @@ def _timeline(box, stream, packets, path) -> dict:  # tick, ticks, keyframes, le
     return pictures | dict(tick=tick, ticks=ticks, length=length, numbered=False)
 
 # %% ../nbs/library/01b_containers.ipynb #85a7f4bf
+def _is_joined(box, stream, packets) -> bool:  # in a format that does not allow it
+    joinable = box.format.name in (*_UNTIMED, *_RESTARTING)
+    return not joinable and _breaks(packets, stream.time_base)[0]
+
+
 def index_video(path: str | Path) -> VideoIndex:
     "Read the packets of a video file. `InputError` when it is none, has no picture, or is two films joined end to end."
     with open_video(path) as (box, stream):
@@ -335,13 +320,8 @@ def index_video(path: str | Path) -> VideoIndex:
         packets, seen, position = _read_packets(box, stream)
         if not packets:
             raise InputError(f"{path}: not a single picture in it")
-        broken = (
-            container not in (*_UNTIMED, *_RESTARTING) and _breaks(packets, stream.time_base)[0]
-        )
-        if broken or _second_film_behind(path, container, position):
-            raise InputError(
-                f"{path}: two films joined end to end, of which players show one; split it"
-            )
+        if _is_joined(box, stream, packets) or _second_film_behind(path, container, position):
+            raise InputError(f"{path}: two films joined end to end; players show the first")
         line = _timeline(box, stream, packets, path)
         line |= {name: np.array(line[name], np.int64) for name in ("ticks", "keyframes")}
         about = dict(container=container, codec=_codec(stream), decoder=codec.codec.name)
@@ -400,11 +380,7 @@ class VideoIndexes:
         try:
             kept = self.known[name]
             index = _from_json(kept["index"])
-        except (
-            KeyError,
-            TypeError,
-            ValueError,
-        ):  # not known, or written by another version of this
+        except (KeyError, TypeError, ValueError):  # unknown, or of another version of this
             kept = dict(version=None)
         if kept["version"] != version:
             index = index_video(path)

@@ -260,9 +260,7 @@ def _read_job(job):
     return spec
 
 # %% ../nbs/library/04a_extraction.ipynb #e53da0cc
-def _same_origin(
-    folder, checkpoint, cut
-):  # the features in a folder are all of one checkpoint and one way of cutting
+def _same_origin(folder, checkpoint, cut):  # of all features in a folder
     settings = {k: v for k, v in asdict(cut).items() if k not in ("batch", "threads", "workers")}
     key = hashlib.sha256(
         Path(checkpoint).read_bytes() + json.dumps(settings, sort_keys=True).encode()

@@ -158,16 +158,12 @@ class _Economical:
             ahead.append(packet)
             if not packet.size:
                 break
-            if (
-                len(ahead) > 20
-            ):  # frames are stored at most 16 places away from where they are shown
+            if len(ahead) > 20:  # a frame is stored at most 16 places from where it is shown
                 yield from decode_next()
         while ahead:
             yield from decode_next()
 
-    def _wanted(
-        self, pts, others
-    ):  # is one of the times between this frame and the next one shown?
+    def _wanted(self, pts, others):  # is one of the times before the next frame is shown?
         later = [x for x in others if x is not None and pts is not None and x > pts]
         if not later:
             return True
@@ -236,9 +232,7 @@ class _Pictures:
             how = dict(interpolation="AREA", threads=1)
             stored = self.convert.reformat(frame, self.width, self.height, "rgb24", **how)
             self.frame = frame
-            if (
-                frame.rotation != self.rotation
-            ):  # one of a film is that of all; this is cheap to see
+            if frame.rotation != self.rotation:  # cheap to see; the rest of the matrix is not
                 self.rotation, self.turned = frame.rotation, frame_orientation(frame)
             self.picture = upright(stored.to_ndarray(), self.turned)
         return self.picture
@@ -263,6 +257,8 @@ def _read(path, clips, size, threads, way):  # clips: number -> seconds; yields 
             frame = reader.shown(t)
             if frame is None:
                 raise InputError(f"{path}: no frame could be decoded at {t:.2f} s")
+            if frame.is_corrupt:
+                raise InputError(f"{path}: the frame at {t:.2f} s is damaged")
             picture = pictures(frame)
             for c, k in places[t]:
                 if c not in out:
@@ -427,10 +423,8 @@ def find_videos(root: str | Path) -> list:  # of Path, sorted
     return sorted(Path(folder) / f for folder, _, files in walk for f in files if _is_video(f))
 
 
-def named_videos(
-    folder: str | Path,
-) -> dict:  # name without suffix -> Path; empty when there is no such folder
-    "The videos in a folder by their names, in whatever container they are; of equal names the first of `SUFFIXES`."
+def named_videos(folder: str | Path) -> dict:  # name without suffix -> Path
+    "The videos in a folder by their names, in whatever container they are; of equal names the first of `SUFFIXES`. Empty when there is no such folder."
     files = (
         [p for p in Path(folder).iterdir() if _is_video(p.name)] if Path(folder).is_dir() else []
     )
@@ -542,9 +536,7 @@ def _plain_row(line: str) -> tuple:  # (path, class) of a line without quotes; p
     return name.strip(), label.strip()
 
 
-def _columns(
-    rows: list,
-) -> tuple:  # (is there a header, number of the path's column, the class's or None)
+def _columns(rows: list) -> tuple:  # (has a header, number of the path's column, the class's)
     first = [field.strip().lower() for field in rows[0]]
     header = not any(map(_has_suffix, first)) and bool({*first} & {*_PATHS, *_CLASSES})
     sample = rows[1] if header and len(rows) > 1 else rows[0]
