@@ -98,7 +98,7 @@ def read_table(path:str|Path,
               ) -> pd.DataFrame:
     "Read a CSV file; `InputError` names the file and what is wrong with its columns or rows."
     path = need_file(path, "table")
-    try: table = pd.read_csv(path, sep=sep, **dict(encoding="utf-8-sig", encoding_errors="surrogateescape") | kw)
+    try: table = pd.read_csv(path, sep=sep, **dict(encoding="utf-8-sig") | kw)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e: raise InputError(f"{path}: not a table: {e}") from None
     if not isinstance(table.index, pd.RangeIndex): raise InputError(f"{path}: rows have more fields than the header ({', '.join(map(str, table.columns))})")
     missing = [c for c in columns if c not in table.columns]

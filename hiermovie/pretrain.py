@@ -129,7 +129,7 @@ def prepare(folder:str|Path, cfg:PretrainConfig, table:pd.DataFrame, # video_id,
 
 def read_videos(folder:str|Path) -> pd.DataFrame: # video_id, label, path, and what `VideoInfo` has
     "The list that `prepare` has written; `InputError` when it is empty, or a video is there twice or has no duration."
-    folder = Path(folder); videos = read_table(folder/"videos.csv", ["video_id", "label", "path", *(f.name for f in fields(VideoInfo))], dtype=dict(video_id=str, label=str, path=str, codec=str), keep_default_na=False)
+    folder = Path(folder); videos = read_table(folder/"videos.csv", ["video_id", "label", "path", *(f.name for f in fields(VideoInfo))], encoding_errors="surrogateescape", dtype=dict(video_id=str, label=str, path=str, codec=str), keep_default_na=False)
     if videos.empty or videos.path.duplicated().any(): raise InputError(f"{folder/'videos.csv'}: " + ("no videos" if videos.empty else f"{videos.path[videos.path.duplicated()].iloc[0]} is there twice"))
     bad = ~(pd.to_numeric(videos.duration, errors="coerce") > 0)
     if bad.any(): raise InputError(f"{folder/'videos.csv'}, row {int(bad.idxmax()) + 2}: duration is {videos.duration[bad.idxmax()]!r}, expected seconds")
