@@ -219,9 +219,11 @@ def _is_numbered(box, packets, tick) -> bool:
     times = [p.time for p in packets]
     if box.format.name in _UNTIMED or None in times:
         return True
-    return box.format.name in _RESTARTING and (
-        len(set(times)) < len(times) or any(_breaks(packets, tick))
-    )
+    different = len(set(times))
+    if len(times) > 1 and (different == 1 or 4 * different < len(times)):  # written without times
+        return True
+    restarted = different < len(times) or any(_breaks(packets, tick))
+    return box.format.name in _RESTARTING and restarted
 
 
 _SECOND = {TIMED[0]: rb"\0\0\0[\x10-\x60]ftyp", "flv": rb"FLV\x01[\x01\x04\x05]\0\0\0\x09"}
@@ -265,7 +267,7 @@ def _last_length(packets, ticks, tick, rate, trusted: bool) -> int:  # in ticks
     gaps = np.diff(ticks)
     last = max(packets, key=lambda p: p.time).length
     usual = int(np.median(gaps[gaps > 0])) if (gaps > 0).any() else 1
-    return min(last, int(gaps.max())) if trusted and last > 0 else usual
+    return max(1, min(last, int(gaps.max()))) if trusted and last > 0 else usual
 
 
 def _counted(box, stream, packets, tick, rate) -> np.ndarray:  # ticks of pictures without times

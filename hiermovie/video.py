@@ -213,7 +213,7 @@ class _Seeking:
         if self.frames is None or self.last[1] is not None and self._keyframe_ahead(t):
             self._start(t)
         while self.next is not None and (self.last[1] is None or self.next[0] <= t + 1e-6):
-            if self.last[1] is not None and self.next[0] < self.last[0]:
+            if self.last[1] is not None and self.next[0] <= self.last[0]:
                 raise _NotProved
             self.last, self.next = self.next, next(self.frames, None)
         return self.last[1]

@@ -154,6 +154,20 @@ def test_rates_and_offsets(rate, start, tmp_path):
     equal(path, plain(path), float(rate))
 
 
+def test_frames_that_were_written_without_times(tmp_path):
+    """All are said to appear at once; the rate is there."""
+    path = tmp_path / "n.webm"
+    with av.open(str(path), "w") as box:
+        s = box.add_stream("libvpx-vp9", rate=FPS, options={"g": "12"})
+        s.width, s.height, s.pix_fmt = 96, 64, "yuv420p"
+        for p in packets(s, pictures()):
+            p.pts = p.dts = 0
+            box.mux(p)
+    frames = plain(path)
+    assert probe(path).duration == N / FPS
+    equal(path, frames)
+
+
 def test_a_palette_that_changes(tmp_path):
     """AVI keeps it beside the stream: after a jump it would be the one before."""
     path, n = tmp_path / "p.avi", 12
