@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['TIMED', 'SEEKING', 'SKIPPING', 'video_address', 'film_stream', 'open_video', 'orientation', 'frame_orientation',
-           'upright', 'may_seek', 'may_skip', 'is_whole', 'VideoIndex', 'index_video', 'VideoIndexes', 'recent_index']
+           'upright', 'may_seek', 'may_skip', 'is_whole', 'VideoIndex', 'index_video', 'VideoIndexes', 'recent_index',
+           'seek_zero']
 
 # %% ../nbs/library/01b_containers.ipynb #d0c7d9f0
 import contextlib
@@ -43,7 +44,8 @@ def film_stream(box, path):  # of an open container
     if not films:
         raise InputError(f"{path}: no video stream in it (audio only?)")
     filled = [s for s in films if s.frames or s.duration is None or s.duration > 0]
-    stream = (filled or films)[0]
+    moving = [s for s in filled if s.frames != 1]  # a cover need not say that it is one
+    stream = (moving or filled or films)[0]
     if stream.codec_context is None:
         raise InputError(f"{path}: there is no decoder here for its video codec")
     return stream
@@ -132,6 +134,7 @@ class VideoIndex:
     keyframes: np.ndarray  # int64 (k,): which of them are keyframes
     length: int  # ticks until the last picture disappears
     sizes: tuple  # (picture, width, height) where the size changes, if the codec says
+    zero: int  # ticks of the container's clock at which the first picture appears
     numbered: bool  # the k-th picture that is decoded appears at the k-th of these times
     seek: bool  # may be read from its keyframes
     note: str  # what is wrong with the file, if it can be used nevertheless
@@ -208,11 +211,19 @@ def _read_packets(box, stream) -> tuple:  # (list of _Packet, how many in all, w
     return found, seen, position
 
 # %% ../nbs/library/01b_containers.ipynb #f7e7312b
-def _breaks(packets, tick) -> tuple:  # (does the clock fall back, does it jump ahead)
-    order = [p.order for p in packets if p.order is not None]
-    clock = np.array(order if len(order) > 1 else [0, 0]) * float(tick)
-    ahead = clock[1:] - np.maximum.accumulate(clock)[:-1]
-    return bool(ahead.min() < -1), bool(ahead.max() > 10)  # seconds
+def _clock(packets) -> np.ndarray:  # ticks, in the order of decoding; empty when it is not known
+    known = [p.order for p in packets if p.order is not None]
+    if not known:
+        return np.zeros(0, np.int64)
+    clock = [known[0]]
+    for p in packets:
+        clock.append(clock[-1] if p.order is None else p.order)
+    return np.array(clock[1:], np.int64)
+
+
+def _breaks(packets, tick) -> tuple:  # places where the clock falls back, where it jumps ahead
+    steps = np.diff(_clock(packets)) * float(tick)  # seconds
+    return (1 + np.flatnonzero(steps < -1)).tolist(), (1 + np.flatnonzero(steps > 10)).tolist()
 
 
 def _is_numbered(box, packets, tick) -> bool:
@@ -222,11 +233,17 @@ def _is_numbered(box, packets, tick) -> bool:
     different = len(set(times))
     if len(times) > 1 and (different == 1 or 4 * different < len(times)):  # written without times
         return True
-    restarted = different < len(times) or any(_breaks(packets, tick))
-    return box.format.name in _RESTARTING and restarted
+    if box.format.name not in TIMED and different < len(times):
+        return True
+    return box.format.name in _RESTARTING and any(_breaks(packets, tick))
 
 
-_SECOND = {TIMED[0]: rb"\0\0\0[\x10-\x60]ftyp", "flv": rb"FLV\x01[\x01\x04\x05]\0\0\0\x09"}
+_ASF = rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c"
+_SECOND = {
+    "asf": _ASF,
+    TIMED[0]: rb"\0\0\0[\x10-\x60]ftyp",
+    "flv": rb"FLV\x01[\x01\x04\x05]\0\0\0\x09",
+}
 
 
 def _second_film_behind(path, container, position) -> bool:  # a header behind the last packet
@@ -247,17 +264,45 @@ def _last_end(path) -> float:  # seconds on the container's clock at which its l
     return max(ends)
 
 
-def _cut_note(path, promised_frames: int, frames: int, promised_end: float, end: float) -> str:
-    if promised_frames:
-        few = frames < promised_frames - max(1, promised_frames // 100)
-        said = f"cut off: its header says {promised_frames} pictures, {frames} are there"
+_WITH_LENGTH = (TIMED[1], "flv", "asf")  # containers whose header says how long they are
+
+
+def _cut_note(path, box, stream, seen: int, line: dict) -> str:
+    container = box.format.name
+    if container in ("avi", TIMED[0]):  # these have a table of all pictures; AVI's has empty places
+        promised = stream.frames if container == "avi" else len(stream.index_entries)
+        there = line["length"] if container == "avi" else seen
+        few = there < promised - max(1, promised // 100)
+        said = f"cut off: its header says {promised} pictures, {there} are there"
         return said if few else ""
-    if promised_end - end <= max(0.25, promised_end / 50):
+    promised = (box.duration or 0) / av.time_base if container in _WITH_LENGTH else 0
+    end = float((line["zero"] + line["length"]) * line["tick"])
+    if promised - end <= max(0.25, promised / 50):
         return ""
     last = max(end, _last_end(path))  # the sound may be longer than the picture
-    if promised_end - last <= max(0.25, promised_end / 50):
+    if promised - last <= max(0.25, promised / 50):
         return ""
-    return f"cut off: its header says {promised_end:.1f} s, its pictures end at {end:.1f} s"
+    return f"cut off: its header says {promised:.1f} s, its pictures end at {end:.1f} s"
+
+
+def _jump_note(packets, tick) -> str:  # slides do that, and so does a damaged clock
+    steps = np.diff(_clock(packets)) * float(tick)
+    steps = steps[steps > 0]
+    if len(steps) and steps.max() > max(10, 100 * np.median(steps)):
+        return f"one picture is shown for {steps.max():.0f} s"
+    return ""
+
+# %% ../nbs/library/01b_containers.ipynb #00051d9c
+def _first_shown(path, packets) -> int:  # ticks of the container's clock
+    first = min(p.time for p in packets)
+    if packets[0].key and packets[0].time == first:
+        return first
+    with open_video(path) as (box, stream):
+        for packet in box.demux(stream):
+            if packet.size or packet.pts is None:
+                for frame in stream.codec_context.decode(packet):
+                    return first if frame.pts is None else max(first, frame.pts)
+    raise InputError(f"{path}: no frame could be decoded")
 
 # %% ../nbs/library/01b_containers.ipynb #2e13c9d4
 def _last_length(packets, ticks, tick, rate, trusted: bool) -> int:  # in ticks
@@ -270,16 +315,49 @@ def _last_length(packets, ticks, tick, rate, trusted: bool) -> int:  # in ticks
     return max(1, min(last, int(gaps.max()))) if trusted and last > 0 else usual
 
 
-def _counted(box, stream, packets, tick, rate) -> np.ndarray:  # ticks of pictures without times
-    order = sorted(p.order for p in packets if p.order is not None)
-    if box.format.name != "avi" or len(order) < len(packets) or tick != 1 / Fraction(rate):
-        return np.arange(len(packets))
-    places = np.array(order, np.int64) - order[0]  # with gaps, where a picture stays longer
-    if stream.codec_context.has_b_frames and len(places) > 1:
-        places[1:] -= places[1] - 1  # the first one is decoded earlier, for others to refer to
+def _avi_places(stream, packets) -> np.ndarray:  # of pictures; some places are empty
+    places = np.array(sorted(p.order for p in packets), np.int64)
+    places -= places[0]
+    usual = int(np.median(np.diff(places))) if len(places) > 1 else 1
+    if stream.codec_context.has_b_frames and len(places) > 1 and places[1] > usual:
+        places[1:] -= places[1] - usual  # the first one is decoded earlier, for others to refer to
     return places
 
 
+def _from_first_keyframe(packets) -> list:  # what comes before it cannot be decoded
+    return packets[next((k for k, p in enumerate(packets) if p.key), 0) :]
+
+
+def _parts(packets, tick) -> list:  # of lists of packets: between breaks, each from a keyframe on
+    falls, jumps = _breaks(packets, tick)
+    ends = sorted({0, *falls, *jumps, len(packets)})
+    return [_from_first_keyframe(packets[a:b]) for a, b in zip(ends, ends[1:])]
+
+
+def _part_ticks(part, step: int) -> np.ndarray:  # from 0; evenly, where times are missing or shared
+    times = sorted(p.time for p in part if p.time is not None)
+    if len(set(times)) < len(part):
+        return np.arange(len(part)) * step
+    return np.array(times, np.int64) - times[0]
+
+
+def _counted(box, stream, packets, rate) -> tuple:  # (tick, ticks, packets that are shown)
+    packets = _from_first_keyframe(packets)
+    order = [p.order for p in packets]
+    if box.format.name == "avi" and None not in order and stream.time_base == 1 / rate:
+        return stream.time_base, _avi_places(stream, packets), packets
+    tick = Fraction(1, 1_000_000) if stream.time_base is None else stream.time_base
+    step, at, ticks, shown = max(1, round(1 / rate / tick)), 0, [], []
+    if box.format.name in _UNTIMED or len(set(order)) < len(order) / 4:
+        return 1 / rate, np.arange(len(packets)), packets
+    for part in _parts(packets, tick):
+        own = _part_ticks(part, step)
+        ticks.append(at + own)
+        shown += part
+        at += int(own[-1]) + (int(np.median(np.diff(own))) if len(own) > 1 else step)
+    return tick, np.concatenate(ticks), shown
+
+# %% ../nbs/library/01b_containers.ipynb #2d89150e
 def _keyframes(shown) -> list:
     return [k for k, p in enumerate(shown) if p.key]
 
@@ -290,51 +368,54 @@ def _sizes(shown) -> tuple:  # where the size changes
     return tuple(first)
 
 
-def _timeline(box, stream, packets, path) -> dict:  # tick, ticks, keyframes, length, numbered
-    rate, tick = stream.average_rate or stream.guessed_rate, stream.time_base
-    if _is_numbered(box, packets, tick):
-        if not rate:
-            raise InputError(f"{path}: gives neither times that can be trusted nor a rate")
-        pictures = dict(keyframes=_keyframes(packets), sizes=_sizes(packets))
-        ticks = _counted(box, stream, packets, tick, rate)
-        length = int(ticks[-1]) + 1
-        return pictures | dict(tick=1 / Fraction(rate), ticks=ticks, length=length, numbered=True)
-    trusted = box.format.name in TIMED
-    zero = stream.start_time if trusted and stream.start_time is not None else None
-    zero = min(p.time for p in packets) if zero is None else zero
-    shown = sorted((p for p in packets if p.time >= zero), key=lambda p: p.time)
-    ticks = np.array([p.time - zero for p in shown], np.int64)
-    pictures = dict(keyframes=_keyframes(shown), sizes=_sizes(shown))
-    length = int(ticks[-1]) + _last_length(shown, ticks, tick, rate, trusted)
-    return pictures | dict(tick=tick, ticks=ticks, length=length, numbered=False)
+def _timeline(box, stream, packets, path) -> dict:  # tick, ticks, zero, keyframes, length, ...
+    rate = Fraction(stream.average_rate or stream.guessed_rate or 0)
+    numbered = _is_numbered(box, packets, stream.time_base)
+    if numbered and not rate:
+        raise InputError(f"{path}: gives neither times that can be trusted nor a rate")
+    if numbered:
+        tick, ticks, shown = _counted(box, stream, packets, rate)
+        zero = 0
+        gaps = np.diff(ticks)
+        length = int(ticks[-1]) + (int(np.median(gaps)) if len(gaps) else round(1 / rate / tick))
+    else:
+        tick, zero = stream.time_base, _first_shown(path, packets)
+        shown = sorted((p for p in packets if p.time >= zero), key=lambda p: p.time)
+        ticks = np.array([p.time - zero for p in shown], np.int64)
+        trusted = box.format.name in TIMED
+        length = int(ticks[-1]) + _last_length(shown, ticks, tick, rate, trusted)
+    line = dict(tick=tick, ticks=ticks, zero=zero, length=max(1, length), numbered=numbered)
+    return line | dict(keyframes=_keyframes(shown), sizes=_sizes(shown))
 
 # %% ../nbs/library/01b_containers.ipynb #85a7f4bf
 def _is_joined(box, stream, packets) -> bool:  # in a format that does not allow it
     joinable = box.format.name in (*_UNTIMED, *_RESTARTING)
-    return not joinable and _breaks(packets, stream.time_base)[0]
+    return not joinable and bool(_breaks(packets, stream.time_base)[0])
+
+
+def _is_orderly(packets) -> bool:  # a keyframe is shown after all that lies before it in the file
+    times = np.array([p.time for p in packets])
+    latest = np.maximum.accumulate(times)
+    keys = [k for k, p in enumerate(packets) if p.key and k]
+    return all(times[k] > latest[k - 1] for k in keys)
 
 
 def index_video(path: str | Path) -> VideoIndex:
     "Read the packets of a video file. `InputError` when it is none, has no picture, or is two films joined end to end."
     with open_video(path) as (box, stream):
         container, codec = box.format.name, stream.codec_context
-        promised_end = (box.duration or 0) / av.time_base
         packets, seen, position = _read_packets(box, stream)
         if not packets:
             raise InputError(f"{path}: not a single picture in it")
         if _is_joined(box, stream, packets) or _second_film_behind(path, container, position):
             raise InputError(f"{path}: two films joined end to end; players show the first")
         line = _timeline(box, stream, packets, path)
-        line |= {name: np.array(line[name], np.int64) for name in ("ticks", "keyframes")}
+        arrays = {name: np.array(line[name], np.int64) for name in ("ticks", "keyframes")}
         about = dict(container=container, codec=_codec(stream), decoder=codec.codec.name)
         about |= dict(width=codec.width, height=codec.height)
-        seek = may_seek(box, stream) and not line["numbered"]
-        start = float((stream.start_time or 0) * stream.time_base)
-        frames = stream.frames
-    end = start + float(line["length"] * line["tick"])
-    there = int(line["length"]) if container == "avi" else seen  # AVI counts empty places too
-    note = _cut_note(path, frames, there, promised_end, end)
-    return VideoIndex(**about, **line, seek=seek, note=note)
+        seek = may_seek(box, stream) and not line["numbered"] and _is_orderly(packets)
+        note = _cut_note(path, box, stream, seen, line) or _jump_note(packets, stream.time_base)
+    return VideoIndex(**about | line | arrays, seek=seek, note=note)
 
 # %% ../nbs/library/01b_containers.ipynb #0f49e3cb
 def _version(path) -> list:
@@ -395,12 +476,27 @@ class VideoIndexes:
         write_json(self.file, self.found)
 
 
+def _state(path) -> tuple | None:  # of a file, or of the archive in which it lies, on this machine
+    file = re.sub(r"(\.tar)!.+", r"\1", str(path))
+    return tuple(_version(file)) if os.path.isfile(file) else None
+
+
 @lru_cache(256)
-def _recent_index(path, version) -> VideoIndex:
+def _recent_index(path, state) -> VideoIndex:
     return index_video(path)
 
 
 def recent_index(path: str | Path) -> VideoIndex:
     "`index_video`, remembered by this process while the file is as it was."
-    file = re.sub(r"(\.tar)!.+", r"\1", str(path))  # of a video in an archive: the archive
-    return _recent_index(str(path), tuple(_version(file)) if os.path.isfile(file) else None)
+    return _recent_index(str(path), _state(path))
+
+
+@lru_cache(100_000)  # all clips of a training: this is small
+def _seek_zero(path, state) -> int | None:
+    index = _recent_index(path, state)
+    return index.zero if index.seek else None
+
+
+def seek_zero(path: str | Path) -> int | None:
+    "Ticks of the container's clock at which the first picture of a file appears, when it may be read by seeking; else None."
+    return _seek_zero(str(path), _state(path))

@@ -67,7 +67,8 @@ class VisualAndMotion(torch.utils.data.Dataset):
     def __len__(self): return len(self.paths)
     def name(self, i): return str(self.paths[i])
     def _edges(self, a, b): # edges of u and v as bytes, of frames `a` and the ones after them
-        small = (lambda x: np.stack([cv2.resize(f, (self.flow_size,) * 2, interpolation=cv2.INTER_AREA) for f in x])) if self.flow_size else (lambda x: x)
+        side = self.flow_size or (16 if min(a.shape[1:3]) < 16 else None)      # smaller ones have no flow
+        small = (lambda x: np.stack([cv2.resize(f, (side,) * 2, interpolation=cv2.INTER_AREA) for f in x])) if side else (lambda x: x)
         return np.rint(64 * np.sqrt(flow_edges(optical_flow(small(a), small(b), self.flow))[..., :2])).clip(0, 255).astype(np.uint8)
     def _remembered(self, path, times, step): # the same; each pair of frames is computed once
         frames, pairs = self.read.whole(path)[1], list(zip(self.read.places(path, times), self.read.places(path, times + step)))

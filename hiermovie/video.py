@@ -24,14 +24,13 @@ import torch
 from av.video.reformatter import VideoReformatter
 
 from hiermovie.containers import (
-    TIMED,
     frame_orientation,
     index_video,
     is_whole,
-    may_seek,
     may_skip,
     open_video,
     recent_index,
+    seek_zero,
     upright,
 )
 from hiermovie.core import (
@@ -68,49 +67,33 @@ def probe(path: str | Path) -> VideoInfo:
 
 # %% ../nbs/library/02_video.ipynb #ed53e5a2
 class _NotProved(Exception):
-    "This way of reading does not prove itself on this file; the next one has to be tried."
-
-
-def _seek(box, stream, place: int):  # ticks
-    try:
-        box.seek(place, stream=stream)
-    except av.FFmpegError:
-        raise _NotProved from None
+    "Seeking does not prove itself on this file; it has to be read in order."
 
 
 def _decoded(box, stream):  # frames in the order of showing
     for packet in box.demux(stream):
         if not is_whole(packet, box):  # where a file was cut off; nothing behind it can be trusted
             break
-        yield from stream.codec_context.decode(packet)
+        if packet.size or packet.dts is None:  # an empty one says that the picture stays
+            yield from stream.codec_context.decode(packet)
     else:
         return
     yield from stream.codec_context.decode(None)
 
 
-def _counted_times(index):  # of frames that are counted
-    return index.times if index.numbered else np.arange(len(index.ticks)) / index.fps
-
-
-def frames_in_order(path, box, stream, count: bool):  # yields (seconds, frame)
-    "Every frame of an open video with the time at which it appears: by its stamp, or by counting."
+def frames_in_order(path, box, stream):  # yields (seconds, frame)
+    "Every frame of an open video with the time at which it appears: by its stamp, or by its number. A stamp that falls back is that of the frame before."
     index = recent_index(path)
-    if index.numbered and not count:
-        raise _NotProved
-    zero = stream.start_time if box.format.name in TIMED else None
-    last, tick, times = -1.0, float(stream.time_base), _counted_times(index)
+    times, tick, last = index.times if index.numbered else (), float(stream.time_base), 0.0
     for k, frame in enumerate(_decoded(box, stream)):
-        if count:
-            now = times[k] if k < len(times) else last + 1 / index.fps
+        if k < len(times):
+            now = times[k]
+        elif index.numbered:
+            now = last + 1 / index.fps
         else:
-            zero = frame.pts if zero is None else zero
-            if frame.pts is None:
-                raise _NotProved
-            now = (frame.pts - zero) * tick
-            if now < last - 1e-6:
-                raise _NotProved
-        yield now, frame
-        last = now
+            now = last if frame.pts is None else (frame.pts - index.zero) * tick
+        last = max(last, now)
+        yield last, frame
 
 
 class _InOrder:
@@ -128,10 +111,10 @@ class _InOrder:
 class _Economical:
     "The frames of an open stream from where it stands, without those that nobody wants and no other frame needs."
 
-    def __init__(self, box, stream, times: list, skip: bool):  # ascending seconds
+    def __init__(self, box, stream, zero, times: list, skip: bool):  # ascending seconds
         self.box, self.stream, self.times, self.skip = box, stream, times, skip
         self.tick = float(stream.time_base)
-        self.zero = (stream.start_time or 0) * self.tick
+        self.zero = zero * self.tick
         self.entered = None  # the first packet
 
     def __iter__(self):  # yields (seconds, frame)
@@ -155,6 +138,8 @@ class _Economical:
             self.entered = self.entered or packet
             if not is_whole(packet, self.box):  # where a file was cut off
                 packet = av.Packet()  # the end
+            if not packet.size and packet.dts is not None:  # the picture stays
+                continue
             ahead.append(packet)
             if not packet.size:
                 break
@@ -174,17 +159,19 @@ class _Economical:
 class _Seeking:
     "`shown(t)` as `_InOrder` has it, for ascending t of `times`, decoding what is needed only."
 
-    def __init__(self, box, stream, times: list, skip_s: float = 0.5):  # worth a jump, seconds
-        if not may_seek(box, stream):
-            raise _NotProved
+    def __init__(self, box, stream, zero: int, times: list, skip_s: float = 0.5):  # worth a jump
         self.box, self.stream, self.times, self.skip_s = box, stream, times, skip_s
-        self.skip = may_skip(box, stream)
+        self.ticks, self.skip = zero, may_skip(box, stream)
         self.frames, self.last, self.next = None, (None, None), None
 
     def _start(self, t):  # decode from the last clean keyframe that is not after t
         for back in (0.0, 1.0, 5.0):
-            source = _Economical(self.box, self.stream, self.times, self.skip)
-            _seek(self.box, self.stream, int(max(0.0, source.zero + t - back) / source.tick))
+            source = _Economical(self.box, self.stream, self.ticks, self.times, self.skip)
+            place = int(max(0.0, source.zero + t - back) / source.tick)
+            try:
+                self.box.seek(place, stream=self.stream)
+            except av.FFmpegError:
+                raise _NotProved from None
             self.frames, self.last = iter(source), (None, None)
             self.next = self._first_clean(source)
             if self.next is not None and self.next[0] <= t + 1e-6:
@@ -205,7 +192,7 @@ class _Seeking:
 
     def _keyframe_ahead(self, t):  # is there one between here and t that saves decoding?
         entries, tick = self.stream.index_entries, float(self.stream.time_base)
-        zero = (self.stream.start_time or 0) * tick
+        zero = self.ticks * tick
         i = entries.search_timestamp(int((t + zero) / tick))
         return i >= 0 and entries[i].timestamp * tick - zero > self.last[0] + self.skip_s
 
@@ -238,13 +225,7 @@ class _Pictures:
         return self.picture
 
 # %% ../nbs/library/02_video.ipynb #7e56c879
-def _reader(path, box, stream, times, way):
-    if way == "seek":
-        return _Seeking(box, stream, times)
-    return _InOrder(frames_in_order(path, box, stream, way == "count"))
-
-
-def _read(path, clips, size, threads, way):  # clips: number -> seconds; yields (number, frames)
+def _read(path, clips, size, threads, zero):  # clips: number -> seconds; yields (number, frames)
     places, out, left = defaultdict(list), {}, {c: len(times) for c, times in clips.items()}
     for c, times in clips.items():
         for k, t in enumerate(times):
@@ -252,7 +233,10 @@ def _read(path, clips, size, threads, way):  # clips: number -> seconds; yields 
     with open_video(path) as (box, stream):
         stream.codec_context.thread_count = threads
         pictures = _Pictures(size or stream.width, size or stream.height)
-        reader = _reader(path, box, stream, sorted(places), way)
+        if zero is None:
+            reader = _InOrder(frames_in_order(path, box, stream))
+        else:
+            reader = _Seeking(box, stream, zero, sorted(places))
         for t in sorted(places):
             frame = reader.shown(t)
             if frame is None:
@@ -285,9 +269,9 @@ def stream_clips(
 ):
     "Yields (number of a clip, its frames uint8 (T, H, W, 3)) as soon as its last frame is decoded; the file is read once."
     todo = {c: [max(0.0, float(t)) for t in times] for c, times in enumerate(clips)}
-    for way in ("seek", "order", "count"):
+    for zero in (seek_zero(path), None):
         try:
-            for c, frames in _read(path, dict(todo), size, threads, way):
+            for c, frames in _read(path, dict(todo), size, threads, zero):
                 del todo[c]
                 yield c, frames
             return
@@ -339,17 +323,13 @@ class Memory:
 
 def decode_whole(path: str | Path) -> tuple:  # (seconds, uint8 (frames, H, W, 3))
     "Every frame of a file and when it appears; a picture of another size is brought to the size of the first."
-    for count in (False, True):
-        try:
-            with open_video(path) as (box, stream):
-                pictures = _Pictures(stream.width, stream.height)
-                timed = frames_in_order(path, box, stream, count)
-                found = [(now, pictures(frame)) for now, frame in timed]
-        except _NotProved:
-            continue
-        if not found:
-            raise InputError(f"{path}: no frame could be decoded")
-        return np.array([t for t, _ in found]), np.stack([x for _, x in found])
+    with open_video(path) as (box, stream):
+        pictures = _Pictures(stream.width, stream.height)
+        timed = frames_in_order(path, box, stream)
+        found = [(now, pictures(frame)) for now, frame in timed]
+    if not found:
+        raise InputError(f"{path}: no frame could be decoded")
+    return np.array([t for t, _ in found]), np.stack([x for _, x in found])
 
 # %% ../nbs/library/02_video.ipynb #e452f33f
 MEAN, STD = 0.45, 0.225
@@ -446,7 +426,7 @@ def _changes(sizes) -> str:  # (number of a frame, width, height); a note, or no
 
 
 def _look_whole(path, index) -> str:  # decode everything; what there is to say of a usable file
-    if index.note:
+    if index.note.startswith("cut off"):
         raise InputError(f"{path}: {index.note}")
     sizes = []
     with open_video(path) as (box, stream):
@@ -455,7 +435,7 @@ def _look_whole(path, index) -> str:  # decode everything; what there is to say 
                 raise InputError(f"{path}: frame {k} is damaged")
             if not sizes or sizes[-1][1:] != (frame.width, frame.height):
                 sizes.append((k, frame.width, frame.height))
-    return _changes(sizes)
+    return index.note or _changes(sizes)
 
 # %% ../nbs/library/02_video.ipynb #fa41cc75
 def look_at_videos(
@@ -530,7 +510,7 @@ def _has_suffix(field: str) -> bool:
 
 def _plain_row(line: str) -> tuple:  # (path, class) of a line without quotes; paths may have blanks
     line = line.strip()
-    name, sep, label = line.rpartition("," if "," in line else "\t" if "\t" in line else " ")
+    name, sep, label = line.rpartition(next((s for s in ",\t;" if s in line), " "))
     if not sep or _has_suffix(label):  # no class
         return line.rstrip(","), ""
     return name.strip(), label.strip()
@@ -550,7 +530,7 @@ def _columns(rows: list) -> tuple:  # (has a header, number of the path's column
 def _list_rows(text: str):  # yields (number of the line, path, class)
     lines = [line.rstrip("\r") for line in text.split("\n")]
     sep = next((s for s in ",\t; " if s in lines[0]), ",")
-    rows = [*csv.reader(io.StringIO(text, newline=""), delimiter=sep)]
+    rows = [*csv.reader(io.StringIO(text, newline=""), delimiter=sep, strict=True)]
     header, at, label_at = _columns(
         next(([row] + rows[k + 1 :] for k, row in enumerate(rows) if row), [[""]])
     )
@@ -574,7 +554,11 @@ def read_clip_list(
     except UnicodeDecodeError as e:
         raise InputError(f"{path}: not a text file: {e}") from None
     root, rows = Path(root or path.parent), []
-    for line, name, label in _list_rows(text):
+    try:
+        listed = list(_list_rows(text))
+    except csv.Error as e:  # a quote that nothing closes
+        raise InputError(f"{path}: not a list of clips: {e}") from None
+    for line, name, label in listed:
         if not name:
             said = text.split("\n")[line - 1]
             raise InputError(f"{path}, line {line}: {said!r}, expected a path and a class")

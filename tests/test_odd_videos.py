@@ -30,7 +30,15 @@ from hiermovie.extraction import (
 from hiermovie.motion import VisualAndMotion
 from hiermovie.predict import main
 from hiermovie.runs import write_root
-from hiermovie.video import LabelledClips, Memory, probe, read_clips, read_frames, usable_videos
+from hiermovie.video import (
+    LabelledClips,
+    Memory,
+    probe,
+    read_clip_list,
+    read_clips,
+    read_frames,
+    usable_videos,
+)
 
 FPS, N = 25, 60
 SHARED = ROOT.parent / "shared/reference"
@@ -152,6 +160,68 @@ def test_rates_and_offsets(rate, start, tmp_path):
     path = write(tmp_path / "f.mkv", frames=pictures(20), rate=rate, start=start, g=5, bf=2)
     assert abs(probe(path).duration - 20 / rate) < 0.002 and abs(probe(path).fps - rate) < rate / 50
     equal(path, plain(path), float(rate))
+
+
+def cut_in_the_middle_of_a_group(path):
+    """What a recording of a broadcast begins with: packets that lean on a keyframe nobody has."""
+    whole = write(path.with_name(f"whole-{path.name}"), g=30, frames=pictures(75), sc_threshold=0)
+    with av.open(str(whole)) as old, av.open(str(path), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for k, p in enumerate(p for p in old.demux(video=0) if p.size):
+            if k >= 20:
+                p.stream = stream
+                new.mux(p)
+    return path
+
+
+@pytest.mark.parametrize("name", ["m.ts", "m.mkv", "m.flv"])
+def test_a_recording_begins_with_its_first_keyframe(name, tmp_path):
+    path = cut_in_the_middle_of_a_group(tmp_path / name)
+    frames = plain(path)
+    assert len(frames) == len(index_video(path).ticks) == 45
+    assert abs(probe(path).duration - 45 / FPS) < 0.002
+    equal(path, frames)
+
+
+@pytest.mark.parametrize("rates", [(25, 50), (50, 25)])
+def test_joined_streams_keep_their_own_rates(rates, tmp_path):
+    parts = [write(tmp_path / f"{k}.ts", rate=r, g=12, bf=0) for k, r in enumerate(rates)]
+    path = tmp_path / "both.ts"
+    path.write_bytes(b"".join(p.read_bytes() for p in parts))
+    assert abs(probe(path).duration - sum(N / r for r in rates)) < 0.05
+    frames, times = plain(path), index_video(path).times
+    assert len(frames) == len(times) == 2 * N
+    assert all((read_frames(path, [t + 0.002])[0] == x).all() for t, x in zip(times, frames))
+
+
+def test_stamps_that_overlap_mean_one_thing(tmp_path):
+    """A cut-and-joined MP4 in which a part begins before the last one ends: single reads, batches and memory agree."""
+    path, tick = tmp_path / "o.mp4", Fraction(1, 12800)
+    with av.open(str(path), "w") as box:
+        s = box.add_stream("libx264", rate=FPS, options={"g": "12", "bf": "0"})
+        s.width, s.height, s.pix_fmt = 96, 64, "yuv420p"
+        for k, p in enumerate(packets(s, pictures())):
+            shown = (k - 5 * (k >= 24)) * 512
+            p.time_base, p.dts, p.pts = tick, k * 512 - 4000, shown
+            box.mux(p)
+    times = np.linspace(0, 2, 41)
+    together = read_frames(path, times)
+    assert (Memory()(path, [times])[0] == together).all()
+    assert all((read_frames(path, [t])[0] == x).all() for t, x in zip(times, together))
+
+
+@pytest.mark.parametrize("quote", ['a.mp4,"1\nb.mp4,2\n', 'path,label\na.mp4,"1\nb.mp4,2\n'])
+def test_a_quote_that_nothing_closes(quote, tmp_path):
+    (tmp_path / "clips.csv").write_text(quote)
+    with pytest.raises(InputError, match="clips.csv: not a list of clips"):
+        read_clip_list(tmp_path / "clips.csv")
+
+
+def test_tiny_pictures_have_flow(tmp_path):
+    path = write(tmp_path / "t.mkv", "ffv1", "bgr0", frames=pictures(50, (4, 2)))
+    infos, _ = usable_videos([path], "videos")
+    for read in (read_clips, Memory()):
+        assert VisualAndMotion(infos, 8, 32, read=read)[0][2].shape == (3, 8, 32, 32)
 
 
 def test_frames_that_were_written_without_times(tmp_path):
