@@ -131,7 +131,8 @@ def run_data_check(args) -> int:
         print(f"{row.status}: {row.file}: {row.why}")
     ways = files["read"].value_counts().sort_index().to_dict()
     print(f"{len(files)} files; read by " + ", ".join(f"{way}: {n}" for way, n in ways.items()))
-    fine = (files.status == "ok").all() and (splits.get("present") == splits.get("listed")).all()
+    complete = splits.trouble.isna().all() and (splits.present == splits.listed).all()
+    fine = complete and (files.status == "ok").all()
     return 0 if fine else 1
 
 # %% ../nbs/library/13_predict.ipynb #f0029def
