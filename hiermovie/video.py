@@ -224,6 +224,12 @@ class _Pictures:
             self.picture = upright(stored.to_ndarray(), self.turned)
         return self.picture
 
+
+def _need_whole(frame, path, t):
+    if frame.is_corrupt:
+        raise InputError(f"{path}: the frame at {t:.2f} s is damaged")
+    return frame
+
 # %% ../nbs/library/02_video.ipynb #7e56c879
 def _read(path, clips, size, threads, zero):  # clips: number -> seconds; yields (number, frames)
     places, out, left = defaultdict(list), {}, {c: len(times) for c, times in clips.items()}
@@ -241,9 +247,7 @@ def _read(path, clips, size, threads, zero):  # clips: number -> seconds; yields
             frame = reader.shown(t)
             if frame is None:
                 raise InputError(f"{path}: no frame could be decoded at {t:.2f} s")
-            if frame.is_corrupt:
-                raise InputError(f"{path}: the frame at {t:.2f} s is damaged")
-            picture = pictures(frame)
+            picture = pictures(_need_whole(frame, path, t))
             for c, k in places[t]:
                 if c not in out:
                     out[c] = np.empty((len(clips[c]), *picture.shape), np.uint8)
@@ -326,7 +330,7 @@ def decode_whole(path: str | Path) -> tuple:  # (seconds, uint8 (frames, H, W, 3
     with open_video(path) as (box, stream):
         pictures = _Pictures(stream.width, stream.height)
         timed = frames_in_order(path, box, stream)
-        found = [(now, pictures(frame)) for now, frame in timed]
+        found = [(now, pictures(_need_whole(frame, path, now))) for now, frame in timed]
     if not found:
         raise InputError(f"{path}: no frame could be decoded")
     return np.array([t for t, _ in found]), np.stack([x for _, x in found])

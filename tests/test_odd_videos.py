@@ -433,6 +433,26 @@ def test_few_and_slow_frames_are_usable_everywhere(n, rate, tmp_path):
     assert len(video_features(model, path)) == (1 if n == 1 else 25)
 
 
+def test_a_damaged_frame_is_refused(tmp_path):
+    """Its neighbours are read; the whole file, from memory and in the whole check, is not."""
+    path = write(tmp_path / "d.avi", "mpeg4", g=6, qscale=3)
+    frames, data = plain(path), bytearray(path.read_bytes())
+    with av.open(str(path)) as box:
+        hurt = [p for p in box.demux(video=0) if p.size][40]
+    for k in range(hurt.size // 4, hurt.size * 3 // 4, 7):
+        data[hurt.pos + 8 + k] ^= 0x55
+    path.write_bytes(data)
+    assert (read_frames(path, [10.5 / FPS])[0] == frames[10]).all()
+    with pytest.raises(InputError, match=r"d.avi: the frame at 1.62 s is damaged"):
+        read_frames(path, [40.5 / FPS])
+    for function in (
+        lambda: Memory()(path, [[0.1]]),
+        lambda: usable_videos([path], "x", whole=True),
+    ):
+        with pytest.raises(InputError, match="d.avi: .*damaged"):
+            function()
+
+
 def test_a_seek_that_fails_is_not_needed(tmp_path, monkeypatch):
     path = write(tmp_path / "f.mp4", g=12)
     frames = plain(path)
