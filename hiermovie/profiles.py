@@ -12,7 +12,14 @@ from pathlib import Path
 
 import yaml
 
-from .core import InputError, need_file, need_folder, read_json, read_table
+from hiermovie.core import (
+    InputError,
+    holds_something,
+    need_file,
+    need_folder,
+    read_json,
+    read_table,
+)
 from hiermovie.identity import (
     CORPORA,
     FILE_PARAMETERS,
@@ -455,7 +462,7 @@ def need_run_folders(plan: dict, names: list) -> None:
     for name in names:
         folder = Path(plan["out"]) / name
         if folder.exists() and not (
-            folder.is_dir() and ((folder / "run.json").exists() or not any(folder.iterdir()))
+            folder.is_dir() and ((folder / "run.json").exists() or not holds_something(folder))
         ):
             raise InputError(
                 f"{folder}: is not a folder of a run, but the run {name} belongs there; nothing was touched"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from .core import InputError, read_json, write_json, write_table
+from .core import InputError, holds_something, read_json, write_json, write_table
 from hiermovie.identity import (
     CORPORA,
     Package,
@@ -279,17 +279,13 @@ def write_root(
     )
 
 # %% ../nbs/library/00d_runs.ipynb #73c143bb
-def _begun(
-    folder: Path,
-) -> (
-    dict | None
-):  # what `run.json` says of what lies in a run folder, finished or not; `InputError` when it is no run folder
+def _begun(folder: Path) -> dict | None:  # what `run.json` says; `InputError`: no run folder
     if (folder / "run.json").exists():
         try:
             return read_json(folder / "run.json")
         except InputError:
             return {}
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and holds_something(folder):
         raise InputError(
             f"parameter out: {folder} is a folder with other things in it, not a run folder; nothing was touched"
         )
@@ -361,7 +357,8 @@ def start_run(namespace: dict) -> Run:  # pass `globals()`
     _hold(folder)
     old = _begun(folder)
     begun = dict(key=key, folder=str(folder.resolve()), data=_place_of_data(params))
-    if old is not None and (old != begun or (folder / "metrics.json").exists()):
+    unfinished = old == begun and not (folder / "metrics.json").exists()
+    if folder.exists() and any(folder.iterdir()) and not unfinished:  # older results, or leftovers
         remove_folder(folder)
     write_json(folder / "run.json", begun)
     write_json(folder / "params.json", named)

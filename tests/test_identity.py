@@ -56,6 +56,21 @@ def test_a_targeted_run_leaves_nothing_stale(toy, tmp_path):
     assert metrics(out) == fresh(toy, tmp_path / "fresh")
 
 
+def test_a_run_killed_before_it_had_begun_is_made(toy, tmp_path):
+    """Its folder holds half a file that was to be renamed; a file of somebody else's is not touched."""
+    out = tmp_path / "runs"
+    left = out / "base/.2dfe744f64b9.461.tmp.json"
+    left.parent.mkdir(parents=True)
+    left.write_text("{")
+    assert complete(toy, out)[0] == ALL and not left.exists()
+    shutil.rmtree(out / "base")
+    (out / "base").mkdir()
+    (out / "base/thesis.txt").write_text("mine")
+    code, _, err = toy.run(out)
+    assert code == 2 and "is not a folder of a run" in err
+    assert (out / "base/thesis.txt").read_text() == "mine"
+
+
 def test_keys_decide_not_time(toy, tmp_path):
     """Results newer than everything, no notes of Snakemake, another folder, another clone: only a changed key runs."""
     out = tmp_path / "runs"
