@@ -59,7 +59,9 @@ def open_video(path: str | Path):  # yields (container, stream)
     try:
         with av.open(address, options=options, timeout=timeout, metadata_errors="replace") as box:
             yield box, film_stream(box, path)
-    except (av.FFmpegError, UnicodeError) as e:
+    except InputError:
+        raise
+    except (av.FFmpegError, ValueError) as e:  # such as a kind of pixels that cannot be converted
         raise InputError(f"{path}: cannot be decoded as a video: {e}") from None
 
 # %% ../nbs/library/01b_containers.ipynb #b2e3815d

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['InputError', 'need_file', 'need_folder', 'atomic', 'holds_something', 'lock_folder', 'write_json', 'read_json',
            'write_table', 'read_table', 'write_tensors', 'read_tensors', 'derive_seed', 'rng', 'seed_all', 'youtube_of',
-           'one_line', 'Coverage', 'illustration', 'as_written']
+           'one_line', 'Coverage', 'kept_coverage', 'illustration', 'as_written']
 
 # %% ../nbs/library/00_core.ipynb #482849d3
 import contextlib, functools, hashlib, json, os, random, re, sys
@@ -184,6 +184,13 @@ class Coverage:
         if len(skipped) == len(self.rows): raise InputError(f"{what}: nothing usable among {len(self.rows)}" + (f"; first: {skipped[0][2]}" if skipped else ""))
         if skipped: print(f"{what}: {len(skipped)} of {len(self.rows)} skipped; first: {skipped[0][2]}")
         return self
+
+@contextlib.contextmanager
+def kept_coverage(path:str|Path):
+    "Gives a `Coverage` that is written as a table when the block ends, however it ends."
+    coverage = Coverage()
+    try: yield coverage
+    finally: write_table(path, coverage.table())
 
 # %% ../nbs/library/00_core.ipynb #6e23d828
 @contextlib.contextmanager

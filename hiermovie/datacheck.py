@@ -60,7 +60,7 @@ LISTED = dict(
 
 # %% ../nbs/library/11f_datacheck.ipynb #9d2829f9
 SPLIT_COLUMNS = "data split listed present usable hours trouble".split()
-FILE_COLUMNS = "file frames seconds fps size container codec decoder keyframes read".split()
+FILE_COLUMNS = "file frames seconds last_s fps size container codec decoder keyframes read".split()
 
 
 def _file_row(path, root, index) -> dict:
@@ -70,6 +70,7 @@ def _file_row(path, root, index) -> dict:
         file=one_line(path.relative_to(root)),
         frames=len(found.ticks),
         seconds=round(found.duration, 3),
+        last_s=round(float(found.times[-1]), 3),  # when the last frame appears
         fps=round(found.fps, 3),
         size=f"{found.width}x{found.height}",
         container=found.container.split(",")[0],
@@ -97,16 +98,15 @@ def _split_rows(part, root, infos) -> list:  # of dicts; an `InputError` becomes
 # %% ../nbs/library/11f_datacheck.ipynb #793dcc93
 def check_data(
     root: str | Path,  # folder with kinetics/, movieclips/, vidsitu/ and lvu/, or some of them
-    indexes: VideoIndexes | None = None,  # known before; None: none
+    indexes: VideoIndexes,  # of the videos below `root`
     whole: bool = False,  # decode every frame, not only the ends
 ) -> tuple:  # (per split, per file): DataFrames
     "Look at every video below `root`. `InputError` when there is no such folder or nothing in it."
     root = need_folder(root, "data folder")
-    index = indexes or VideoIndexes(root / "no such file", root)
     paths = find_videos(root)
-    infos, coverage = look_at_videos(paths, whole, index)
+    infos, coverage = look_at_videos(paths, whole, indexes)
     state = coverage.table()
-    about = pd.DataFrame([_file_row(p, root, index) for p in infos], columns=FILE_COLUMNS)
+    about = pd.DataFrame([_file_row(p, root, indexes) for p in infos], columns=FILE_COLUMNS)
     state["item"] = [one_line(p.relative_to(root)) for p in paths]
     files = state.rename(columns={"item": "file"}).merge(about, how="left", on="file")
     parts = [part for part in LISTED if (root / part).is_dir()]

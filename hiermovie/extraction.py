@@ -20,11 +20,11 @@ from .backbone import load_backbone
 from hiermovie.core import (
     Coverage,
     InputError,
+    kept_coverage,
     one_line,
     read_json,
     read_table,
     write_json,
-    write_table,
 )
 from .distributed import evaluating, pick_device, process_group, rank, share, world
 from .features import cut_events, read_features, save_features
@@ -306,7 +306,7 @@ def extract(
     job: str | Path,  # file written by `write_job`
 ) -> None:
     "Make the features of this process's share of a job's videos: `<store>/<set>/<stem>_feats.npy`; coverage in `<store>/coverage-<rank>-of-<processes>.csv`, whatever happens."
-    spec, coverage = _read_job(job), Coverage()
+    spec = _read_job(job)
     model, store = load_backbone(spec["checkpoint"]).to(pick_device()), Path(spec["store"])
     if rank() == 0:
         for old in store.glob("coverage-*-of-*.csv"):
@@ -314,12 +314,10 @@ def extract(
                 old.unlink()
     table = store / f"coverage-{rank()}-of-{world()}.csv"
     table.unlink(missing_ok=True)
-    try:
+    with kept_coverage(table) as coverage:
         for name, what in spec["sets"].items():
             _same_origin(store / name, spec["checkpoint"], what["cut"])
             _extract_set(store, name, share(what["videos"]), model, what["cut"], coverage)
-    finally:
-        write_table(table, coverage.table())
 
 # %% ../nbs/library/04a_extraction.ipynb #9955b9d6
 def read_coverage(job: str | Path) -> Coverage:

@@ -267,9 +267,7 @@ def used_by(code: Module, package: Package) -> dict:  # (module, name; empty: it
 
     def follow(where, module, parts):
         names = {n for part in parts for n in part.names}
-        if (
-            names & _BY_STRING and where is not None
-        ):  # a stage gives `globals()` to `start_run` only
+        if names & _BY_STRING and where is not None:  # a stage gives its own to `start_run` only
             names |= {*module.parts, *module.imported}
         imports = [i for part in parts for i in part.imports] + [
             i for n in names for i in module.imported.get(n, [])
@@ -278,9 +276,7 @@ def used_by(code: Module, package: Package) -> dict:  # (module, name; empty: it
         if where is not None:
             todo.extend((where, n) for n in names if n in module.parts or n in module.imported)
 
-    def enter(
-        module,
-    ):  # an import runs the module that it names, and with it what has effects there
+    def enter(module):  # an import runs the module that it names: what has effects there
         todo.extend((there, "") for imports in module.imported.values() for there, _ in imports)
         todo.extend(
             (f"{there}.{name}".lstrip("."), "")

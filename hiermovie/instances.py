@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from .backbone import SlowFast, load_weights
 from .checkpoints import read_weights
-from .core import Coverage, InputError, as_written, atomic, need_file, read_json, read_table, write_json, write_table
+from .core import InputError, as_written, atomic, kept_coverage, need_file, read_json, read_table, write_json, write_table
 from .distributed import on_device
 from .pickles import plain_pickle, read_pickle
 from .video import clip_times, probe, read_clips, read_frames, to_clip, within
@@ -236,7 +236,7 @@ def video_instances(model:RegionFeatures, path:str|Path, table:pd.DataFrame, # b
 def _fingerprint(data:bytes) -> str: return hashlib.sha256(data).hexdigest()[:16]
 
 def _indexed(store, names, backbone, coverage):
-    write_table(Path(store)/"coverage.csv", coverage.table()); coverage.check("videos with instances")
+    coverage.check("videos with instances")
     kept = {n: read_instances(store, n).features.shape for n in names}; dims = {d for _, d in kept.values()}
     if len(dims) > 1: raise InputError(f"{store}: features of different lengths {sorted(dims)}")
     index = dict(backbone=backbone, dim=int(dims.pop()), videos={n: k for n, (k, _) in kept.items()})
@@ -248,10 +248,10 @@ def extract_instances(store:str|Path, model:RegionFeatures, videos:list, setting
                       backbone:str="" # maker of the features
                      ) -> tuple: # (index, Coverage)
     "Instances of every video, into a store; a video that cannot be used costs a line in the coverage."
-    coverage, done, how = Coverage(), [], json.dumps(dict(settings, backbone=backbone, min_score=min_score), sort_keys=True)
+    done, how = [], json.dumps(dict(settings, backbone=backbone, min_score=min_score), sort_keys=True)
     stems = pd.Series([p.stem for p in videos]); weights = _fingerprint(b"".join(v.cpu().numpy().tobytes() for v in detector[0].state_dict().values())) if detector else ""
     if stems.duplicated().any(): raise InputError(f"{store}: two videos are called {stems[stems.duplicated()].iloc[0]}; their instances would overwrite each other")
-    with on_device(model), on_device(detector[0]) if detector else contextlib.nullcontext():
+    with kept_coverage(Path(store)/"coverage.csv") as coverage, on_device(model), on_device(detector[0]) if detector else contextlib.nullcontext():
         for p in tqdm(videos, desc="instances", mininterval=5):
             try:
                 path = p.parent.parent/"boxes"/f"{p.stem}.csv"; origin = how + (weights or _fingerprint(need_file(path, "table of boxes").read_bytes()))
@@ -265,11 +265,12 @@ def extract_instances(store:str|Path, model:RegionFeatures, videos:list, setting
 
 def store_release(store:str|Path, metas:list, folder:str|Path) -> tuple: # (index, Coverage)
     "The release's instances in our layout; metas: its instance_meta files, folder: that of its features."
-    coverage, meta = Coverage(), {}
+    meta = {}
     for m in metas: meta |= read_release_meta(m)
-    for video in tqdm(sorted(meta), desc="instances", mininterval=5):
-        try: save_instances(store, video, release_instances(meta, video, folder), "release"); coverage.ok(video)
-        except InputError as e: coverage.skip(video, e)
+    with kept_coverage(Path(store)/"coverage.csv") as coverage:
+        for video in tqdm(sorted(meta), desc="instances", mininterval=5):
+            try: save_instances(store, video, release_instances(meta, video, folder), "release"); coverage.ok(video)
+            except (InputError, OSError) as e: coverage.skip(video, e)
     return _indexed(store, [v for v, status, _ in coverage.rows if status == "ok"], "release", coverage)
 
 # %% ../nbs/library/11b_instances.ipynb #1a131608

@@ -10,10 +10,11 @@ __all__ = ['run_features', 'run_convert', 'run_pretrain', 'run_extract', 'run_ev
 import argparse, json, os, sys
 from pathlib import Path
 
-from .core import Coverage, InputError, one_line, write_json, write_table
+from .core import InputError, kept_coverage, one_line, write_json, write_table
 
 # %% ../nbs/library/13_predict.ipynb #2331dc61
 def _features_of_one(model, video, args, coverage) -> None:
+    from hiermovie.containers import recent_index
     from hiermovie.extraction import video_features
     from hiermovie.features import save_features
 
@@ -21,7 +22,7 @@ def _features_of_one(model, video, args, coverage) -> None:
     try:
         x = video_features(model, video, args.event_s, threads=os.cpu_count())
         save_features(args.out, stem, x)
-        coverage.ok(video)
+        coverage.ok(video, recent_index(video).note)
         file = one_line(Path(args.out) / f"{stem}_feats.npy")
         print(f"{file}: {len(x)} events of {x.shape[1]} numbers")
     except (InputError, OSError) as e:
@@ -37,12 +38,10 @@ def run_features(args) -> int:
     if len(set(stems)) < len(stems):
         twice = max(stems, key=stems.count)
         raise InputError(f"two videos are called {twice}: their features would overwrite each other")
-    model, coverage = load_backbone(args.checkpoint), Coverage()
-    try:
+    model = load_backbone(args.checkpoint)
+    with kept_coverage(Path(args.out) / "coverage.csv") as coverage:
         for video in args.videos:
             _features_of_one(model, video, args, coverage)
-    finally:
-        write_table(Path(args.out) / "coverage.csv", coverage.table())
     return 2 if "skipped" in set(coverage.table().status) else 0
 
 # %% ../nbs/library/13_predict.ipynb #f773c236
@@ -127,6 +126,8 @@ def run_data_check(args) -> int:
     if args.out:
         write_check(args.out, splits, files, indexes)
     print(splits.round(3).to_string(index=False, na_rep="-") if len(splits) else "no data set here")
+    if len(files) <= 40:
+        print(files.drop(columns=["status", "why"]).to_string(index=False, na_rep="-"))
     for row in files[files.why != ""].itertuples():
         print(f"{row.status}: {row.file}: {row.why}")
     ways = files["read"].value_counts().sort_index().to_dict()
@@ -168,7 +169,7 @@ def parser() -> argparse.ArgumentParser:
     x = sub.add_parser("extract", help="features of the job that stage 20 has prepared; also under torchrun"); x.set_defaults(run=run_extract); x.add_argument("job", help="a job file (JSON)")
     d = sub.add_parser("data", help="the data sets on this disk").add_subparsers(dest="what", required=True).add_parser("check", help="what is there, what is missing, what is broken, per data set and split"); d.set_defaults(run=run_data_check)
     d.add_argument("root", metavar="ROOT", help="folder with kinetics/, movieclips/, vidsitu/, lvu/, or some of them"); d.add_argument("--whole", action="store_true", help="decode every frame, not only the first and the last of each file: slow")
-    d.add_argument("--out", metavar="DIR", help="folder for splits.csv, files.csv and video_index.json (which the next check reads)")
+    d.add_argument("--out", metavar="DIR", help="folder for splits.csv, files.csv (a row for every file; up to 40 are printed) and video_index.json (which the next check reads)")
     r = sub.add_parser("reproduce", help="run a profile: every stage, every table, the report page"); r.set_defaults(run=run_reproduce)
     r.add_argument("--profile", default="tiny", help="name of a profile, or a .yaml file"); r.add_argument("--cores", type=int, help="stages at a time; default: all cores")
     r.add_argument("--data", help="folder with the real data sets, instead of the profile's source")

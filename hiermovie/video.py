@@ -533,18 +533,17 @@ def _columns(rows: list) -> tuple:  # (has a header, number of the path's column
 
 def _list_rows(text: str):  # yields (number of the line, path, class)
     lines = [line.rstrip("\r") for line in text.split("\n")]
-    sep = next((s for s in ",\t; " if s in lines[0]), ",")
-    rows = [*csv.reader(io.StringIO(text, newline=""), delimiter=sep, strict=True)]
-    header, at, label_at = _columns(
-        next(([row] + rows[k + 1 :] for k, row in enumerate(rows) if row), [[""]])
-    )
+    first = next((line for line in lines if line.strip()), "")
+    sep = next((s for s in ",\t; " if s in first), ",")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=sep, strict=True)
+    rows = [(reader.line_num, row) for row in reader if any(field.strip() for field in row)]
+    header, at, label_at = _columns([row for _, row in rows] or [[""]])
     if not header and '"' not in text:
         yield from ((k, *_plain_row(line)) for k, line in enumerate(lines, 1) if line.strip())
         return
-    for k, row in enumerate(rows[header:], 1 + header):
-        if any(row):
-            label = row[label_at].strip() if label_at is not None and label_at < len(row) else ""
-            yield k, row[at].strip() if at < len(row) else "", label
+    for k, row in rows[header:]:
+        label = row[label_at].strip() if label_at is not None and label_at < len(row) else ""
+        yield k, row[at].strip() if at < len(row) else "", label
 
 # %% ../nbs/library/02_video.ipynb #ed920028
 def read_clip_list(
@@ -602,9 +601,7 @@ class LabelledClips(torch.utils.data.Dataset):
         train: bool = True,
         read=read_clips,  # or a `Memory`
     ):
-        from torchvision.transforms import (
-            v2,
-        )  # its import takes seconds; most stages do not augment
+        from torchvision.transforms import v2  # takes seconds, and most stages do not augment
 
         self.rows = [(p, classes.index(l)) for p, l in zip(table.path, table.label) if p in infos]
         self.infos, self.read, self.train = infos, read, train
