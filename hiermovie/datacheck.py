@@ -109,6 +109,7 @@ def check_data(
     about = pd.DataFrame([_file_row(p, root, indexes) for p in infos], columns=FILE_COLUMNS)
     state["item"] = [one_line(p.relative_to(root)) for p in paths]
     files = state.rename(columns={"item": "file"}).merge(about, how="left", on="file")
+    files = files.astype(dict.fromkeys(("frames", "keyframes"), "Int64"))
     parts = [part for part in LISTED if (root / part).is_dir()]
     splits = [row for part in parts for row in _split_rows(part, root, infos)]
     counts = dict.fromkeys(("listed", "present", "usable"), "Int64")
