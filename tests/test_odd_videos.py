@@ -620,9 +620,7 @@ def test_data_check(tmp_path, capsys):
     )
     assert "skipped: kinetics/train/a/z_000000_000002.mp4: " in said
     assert "read by counting: 1, seeking: 1" in said
-    assert re.search(
-        r"y_000000_000002.mp4 +60 +2.4 +2.36 ", said
-    )  # frames, seconds, the last one
+    assert re.search(r"y_000000_000002.mp4 +60 +2.4 +2.36 ", said)  # frames, seconds, the last one
     files = read_table(tmp_path / "out/files.csv")
     assert files.seconds.tolist()[:2] == [2.4, 2.4] and files.codec.tolist()[:2] == ["h264", "h264"]
     assert (tmp_path / "out/video_index.json").is_file()
