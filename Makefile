@@ -20,7 +20,7 @@ export HOME := $(CURDIR)/.home
 $(shell mkdir -p "$(CURDIR)/.home")
 endif
 
-.PHONY: help setup reproduce check ablations test bench lab clean export notebooks readme lock
+.PHONY: help setup reproduce check ablations test test-quick bench lab clean export notebooks readme lock
 
 help:
 	@echo "make reproduce PROFILE=tiny   data, pretraining, all tasks, tables, figures, one page (minutes)"
@@ -28,6 +28,7 @@ help:
 	@echo "make check                    compare that run with the reference results of its profile"
 	@echo "make ablations                every sweep of the profile, one figure each (hours with mini)"
 	@echo "make test                     all tests"
+	@echo "make test-quick               those that take less than some seconds (3 minutes)"
 	@echo "make bench                    what is claimed about speed, measured (CPU)"
 	@echo "make lab                      JupyterLab on the notebooks"
 	@echo "make clean                    remove runs and caches (keeps .venv; it is skipped while the lock is unchanged)"
@@ -48,6 +49,9 @@ ablations: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+test-quick: setup
+	$(BIN)/python -m pytest -m "not slow"
 
 # pycocoevalcap is only compared with, so it is not among the requirements (its wheel brings 100 MB of Java)
 bench: setup
@@ -74,7 +78,7 @@ export: setup
 	@if $(BIN)/nbdev_export; then rm -rf .hiermovie.old; else rm -rf hiermovie; mv .hiermovie.old hiermovie; exit 1; fi
 
 notebooks: export
-	TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(BIN)/jupyter execute --inplace nbs/library/*.ipynb nbs/lessons/*.ipynb nbs/index.ipynb
+	TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(BIN)/jupyter execute --inplace nbs/library/*/*.ipynb nbs/lessons/*.ipynb nbs/index.ipynb
 	$(BIN)/nbdev_clean && $(MAKE) readme
 
 # code of cells with the tag hide-input is not shown

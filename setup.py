@@ -1,4 +1,5 @@
 """Everything that pip needs to know is read from settings.ini."""
+
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -22,6 +23,13 @@ setup(
     packages=find_packages(include=["hiermovie", "hiermovie.*"]),
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
-    extras_require={"dev": cfg["dev_requirements"].split(), "transformers": ["transformers"], "tensorboard": ["tensorboard"]},
-    entry_points={"console_scripts": cfg["console_scripts"].split(), "nbdev": ["hiermovie=hiermovie._modidx:d"]},
+    extras_require={
+        "dev": cfg["dev_requirements"].split(),
+        "transformers": ["transformers"],
+        "tensorboard": ["tensorboard"],
+    },
+    entry_points={
+        "console_scripts": cfg["console_scripts"].split(),
+        "nbdev": ["hiermovie=hiermovie._modidx:d"],
+    },
 )

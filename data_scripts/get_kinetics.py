@@ -6,11 +6,16 @@ script of ours. Put them below ROOT/kinetics as <split>/<class>/<youtube_id>_<st
 
     python data_scripts/get_kinetics.py ROOT [--out coverage_kinetics.csv]
 """
+
 from counting import report
 
-from hiermovie.datacheck import kinetics_listed
+from hiermovie.app import kinetics_listed
 
-EXPECTED = {"train": 246_534, "val": 19_906}  # of the 2017 release, from memory, not checked against its files; many are gone from YouTube
+EXPECTED = {
+    "train": 246_534,
+    "val": 19_906,
+}  # of the 2017 release, from memory, not checked against its files; many are gone from YouTube
 
 
-if __name__ == "__main__": report("kinetics", kinetics_listed, EXPECTED)
+if __name__ == "__main__":
+    report("kinetics", kinetics_listed, EXPECTED)

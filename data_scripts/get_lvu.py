@@ -7,13 +7,16 @@ What these files amount to: hiermovie audit ROOT/lvu
 
     python data_scripts/get_lvu.py ROOT [--out coverage_lvu.csv]
 """
+
 from counting import report
 
-from hiermovie.audit import RELEASE
-from hiermovie.datacheck import lvu_listed
-from hiermovie.lvu import LVU_TASKS, SPLITS
+from hiermovie.app import lvu_listed
+from hiermovie.lvu import LVU_TASKS, RELEASE, SPLITS
 
-EXPECTED = {f"{task}/{split}": int(RELEASE.loc[task, split]) for task in LVU_TASKS for split in SPLITS}  # counted in the release's files
+EXPECTED = {
+    f"{task}/{split}": int(RELEASE.loc[task, split]) for task in LVU_TASKS for split in SPLITS
+}  # counted in the release's files
 
 
-if __name__ == "__main__": report("lvu", lvu_listed, EXPECTED)
+if __name__ == "__main__":
+    report("lvu", lvu_listed, EXPECTED)

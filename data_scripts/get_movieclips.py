@@ -5,11 +5,13 @@ ROOT/movieclips/clips.csv (columns videoid, imdbid, duration).
 
     python data_scripts/get_movieclips.py ROOT [--out coverage_movieclips.csv]
 """
+
 from counting import report
 
-from hiermovie.datacheck import movieclips_listed
+from hiermovie.app import movieclips_listed
 
 EXPECTED = {"all": 34_587}  # rows of lvu_durations.csv: the whole pool
 
 
-if __name__ == "__main__": report("movieclips", movieclips_listed, EXPECTED)
+if __name__ == "__main__":
+    report("movieclips", movieclips_listed, EXPECTED)

@@ -5,11 +5,13 @@ and the trimmed 10-second segments below ROOT/vidsitu/videos as v_<youtube_id>_s
 
     python data_scripts/get_vidsitu.py ROOT [--out coverage_vidsitu.csv]
 """
+
 from counting import report
 
-from hiermovie.datacheck import vidsitu_listed
+from hiermovie.app import vidsitu_listed
 
 EXPECTED = {"train": 23_626, "valid": 1_326}  # challenge page of the release
 
 
-if __name__ == "__main__": report("vidsitu", vidsitu_listed, EXPECTED)
+if __name__ == "__main__":
+    report("vidsitu", vidsitu_listed, EXPECTED)

@@ -58,9 +58,7 @@ def need_version(python):
     if version is None or version < LEAST:
         what = "does not run" if version is None else "is Python " + ".".join(map(str, version))
         sys.exit(
-            "error: {} {}; hiermovie needs {} or later: make setup PYTHON=python{}".format(
-                python, what, least, least
-            )
+            f"error: {python} {what}; hiermovie needs {least} or later: make setup PYTHON=python{least}"
         )
 
 

@@ -1,4 +1,5 @@
 """Slow, plain reference implementation of METRICS.md (sections 1 to 8), an oracle for tests; input is valid and complete."""
+
 import itertools
 import math
 from collections import Counter
@@ -8,7 +9,13 @@ import numpy as np
 EVENTS = ["Ev1", "Ev2", "Ev3", "Ev4", "Ev5"]
 RELATION_EVENTS = ["Ev1", "Ev2", "Ev4", "Ev5"]
 SCORED_ROLES = ["Arg0", "Arg1", "Arg2", "ALoc", "AScn"]
-ARGM_NAMES = [("direction", "ADir"), ("purpose", "APrp"), ("manner", "AMnr"), ("location", "ALoc"), ("goal", "AGol")]
+ARGM_NAMES = [
+    ("direction", "ADir"),
+    ("purpose", "APrp"),
+    ("manner", "AMnr"),
+    ("location", "ALoc"),
+    ("goal", "AGol"),
+]
 CAPTION_METRICS = ["cider", "rouge", "bleu_1", "bleu_2", "bleu_3", "bleu_4"]
 REGRESSION_TASKS = ["like_ratio", "view_count"]
 
@@ -71,7 +78,10 @@ def verbs(predictions, split, vinfo):
         segments.append(pairs)
     result = {}
     for k in range(1, 6):
-        hits = [[any(verb in votes for verb in predicted[:k]) for predicted, votes in pairs] for pairs in segments]
+        hits = [
+            [any(verb in votes for verb in predicted[:k]) for predicted, votes in pairs]
+            for pairs in segments
+        ]
         result[f"Per_Ev_Top_{k}"] = mean(1 if hit else 0 for row in hits for hit in row)
         result[f"Per_Vid_Top_{k}"] = mean(1 if all(row) else 0 for row in hits)
     result["acc"] = result["Per_Ev_Top_5"]
@@ -100,7 +110,12 @@ def relations(predictions, split, annotations):
                     records.setdefault(majority, []).append(1 if correct else 0)
     everything = [record for label in records for record in records[label]]
     per_label = {label: mean(records[label]) for label in records}
-    return {"Top_1": mean(everything), "Macro_Top_1": mean(per_label.values()), "Macro_Top_Dct": per_label, "Len": len(everything)}
+    return {
+        "Top_1": mean(everything),
+        "Macro_Top_1": mean(per_label.values()),
+        "Macro_Top_Dct": per_label,
+        "Len": len(everything),
+    }
 
 
 def permuted_references(annotations, split):
@@ -138,17 +153,24 @@ def role_items(outputs, references):
                 role = short_name(full_name)
                 if role not in SCORED_ROLES:
                     continue
-                items.append({
-                    "ann_idx": ann_idx, "mention": event + "_" + role, "role": role, "verb": first[event]["VerbID"],
-                    "hyp": outputs[ann_idx].get(event, {}).get(role, ""),
-                    "refs": [reference[event]["Args"][full_name] for reference in references[ann_idx]],
-                })
+                items.append(
+                    {
+                        "ann_idx": ann_idx,
+                        "mention": event + "_" + role,
+                        "role": role,
+                        "verb": first[event]["VerbID"],
+                        "hyp": outputs[ann_idx].get(event, {}).get(role, ""),
+                        "refs": [
+                            reference[event]["Args"][full_name] for reference in references[ann_idx]
+                        ],
+                    }
+                )
     return items
 
 
 def ngrams(words, n):
     """Section 5: the n-grams of a list of words, with counts."""
-    return Counter(tuple(words[i:i + n]) for i in range(len(words) - n + 1))
+    return Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1))
 
 
 def cider_document_frequency(items):
@@ -178,14 +200,16 @@ def cider_pair(hyp, ref, frequency, number_of_items):
     """Section 5, CIDEr: one hypothesis against one reference, mean over n = 1 to 4 of sim_n times the penalty."""
     bigrams_hyp = sum(ngrams(hyp.split(), 2).values())
     bigrams_ref = sum(ngrams(ref.split(), 2).values())
-    penalty = math.exp(-(bigrams_hyp - bigrams_ref) ** 2 / (2 * 6 ** 2))
+    penalty = math.exp(-((bigrams_hyp - bigrams_ref) ** 2) / (2 * 6**2))
     total = 0.0
     for n in range(1, 5):
         w_hyp = cider_weights(hyp, n, frequency, number_of_items)
         w_ref = cider_weights(ref, n, frequency, number_of_items)
-        norm_hyp = math.sqrt(sum(w ** 2 for w in w_hyp.values()))
-        norm_ref = math.sqrt(sum(w ** 2 for w in w_ref.values()))
-        product = sum(min(w_hyp[gram], w_ref.get(gram, 0.0)) * w_ref.get(gram, 0.0) for gram in w_hyp)
+        norm_hyp = math.sqrt(sum(w**2 for w in w_hyp.values()))
+        norm_ref = math.sqrt(sum(w**2 for w in w_ref.values()))
+        product = sum(
+            min(w_hyp[gram], w_ref.get(gram, 0.0)) * w_ref.get(gram, 0.0) for gram in w_hyp
+        )
         if norm_hyp != 0 and norm_ref != 0:
             total += product / (norm_hyp * norm_ref) * penalty
     return total / 4
@@ -194,7 +218,10 @@ def cider_pair(hyp, ref, frequency, number_of_items):
 def cider_scores(items):
     """Section 5, CIDEr: the score of every item; df and N are those of this list."""
     frequency = cider_document_frequency(items)
-    return [10 * mean(cider_pair(item["hyp"], ref, frequency, len(items)) for ref in item["refs"]) for item in items]
+    return [
+        10 * mean(cider_pair(item["hyp"], ref, frequency, len(items)) for ref in item["refs"])
+        for item in items
+    ]
 
 
 def longest_common_subsequence(a, b):
@@ -218,7 +245,7 @@ def rouge_item(item):
     b = 1.2
     if precision == 0 or recall == 0:
         return 0.0
-    return (1 + b ** 2) * precision * recall / (recall + b ** 2 * precision)
+    return (1 + b**2) * precision * recall / (recall + b**2 * precision)
 
 
 def bleu(items, n):
@@ -227,7 +254,9 @@ def bleu(items, n):
     for item in items:
         length = len(item["hyp"].split())
         len_hyp += length
-        len_ref += min((abs(len(ref.split()) - length), len(ref.split())) for ref in item["refs"])[1]
+        len_ref += min((abs(len(ref.split()) - length), len(ref.split())) for ref in item["refs"])[
+            1
+        ]
     for k in range(1, n + 1):
         correct, guess = 0, 0
         for item in items:
@@ -272,7 +301,11 @@ def system_mentions(output, key):
     with_args = "Args" in output["Ev1"]
     mentions = {}
     for event in EVENTS:
-        roles_here = {short_name(name): text for name, text in output[event]["Args"].items()} if with_args else output[event]
+        roles_here = (
+            {short_name(name): text for name, text in output[event]["Args"].items()}
+            if with_args
+            else output[event]
+        )
         for role in SCORED_ROLES:
             if event + "_" + role in key and role in roles_here:
                 mentions[event + "_" + role] = roles_here[role]
@@ -319,7 +352,9 @@ def lea_soft_precision_side(clusters, others, cider_of):
     numerator, denominator = 0.0, 0
     for cluster in clusters:
         k = len(cluster)
-        numerator += sum(cider_of[mention] for mention in cluster) * k * lea_resolution(cluster, others)
+        numerator += (
+            sum(cider_of[mention] for mention in cluster) * k * lea_resolution(cluster, others)
+        )
         denominator += k * k
     return numerator, denominator
 
@@ -327,7 +362,9 @@ def lea_soft_precision_side(clusters, others, cider_of):
 def mentions_side(clusters, others):
     """Section 6, mentions: the mentions that the other side has too, and all mentions of this side."""
     mine = [mention for cluster in clusters for mention in cluster]
-    return len([mention for mention in mine if cluster_with(mention, others) is not None]), len(mine)
+    return len([mention for mention in mine if cluster_with(mention, others) is not None]), len(
+        mine
+    )
 
 
 def muc_side(clusters, others):
@@ -388,7 +425,9 @@ def linked_groups(clusters, others):
 
 def ceafe_side(clusters, others):
     """Section 6, CEAF-phi4: the best one-to-one assignment and the number of clusters of this side."""
-    return sum(best_assignment(mine, theirs) for mine, theirs in linked_groups(clusters, others)), len(clusters)
+    return sum(
+        best_assignment(mine, theirs) for mine, theirs in linked_groups(clusters, others)
+    ), len(clusters)
 
 
 def total_ratio(pairs):
@@ -410,7 +449,13 @@ def coreference_segments(outputs, references, g):
 
 def coreference(outputs, references, cider_of):
     """Section 6: each co-reference score, the mean over the references g of its F1; cider_of[ann_idx][mention]."""
-    sides = {"lea": lea_side, "mentions": mentions_side, "muc": muc_side, "bcub": bcub_side, "ceafe": ceafe_side}
+    sides = {
+        "lea": lea_side,
+        "mentions": mentions_side,
+        "muc": muc_side,
+        "bcub": bcub_side,
+        "ceafe": ceafe_side,
+    }
     f_ones = {name: [] for name in list(sides) + ["lea_soft"]}
     for g in range(len(references[0])):
         segments = coreference_segments(outputs, references, g)
@@ -418,7 +463,9 @@ def coreference(outputs, references, cider_of):
             precision = total_ratio(side(system, key) for _, key, system in segments)
             recall = total_ratio(side(key, system) for _, key, system in segments)
             f_ones[name].append(f_one(precision, recall))
-        soft_precision = total_ratio(lea_soft_precision_side(system, key, cider_of[i]) for i, key, system in segments)
+        soft_precision = total_ratio(
+            lea_soft_precision_side(system, key, cider_of[i]) for i, key, system in segments
+        )
         lea_recall = total_ratio(lea_side(key, system) for _, key, system in segments)
         f_ones["lea_soft"].append(f_one(soft_precision, lea_recall))
     return {name: mean(values) for name, values in f_ones.items()}
@@ -426,11 +473,17 @@ def coreference(outputs, references, cider_of):
 
 def roles(predictions, split, annotations):
     """Sections 4 to 6: caption metrics over all items, per verb and per role, and the co-reference scores."""
-    outputs = {ann_idx: prediction["vb_output"] for ann_idx, prediction in first_predictions(predictions).items()}
+    outputs = {
+        ann_idx: prediction["vb_output"]
+        for ann_idx, prediction in first_predictions(predictions).items()
+    }
     references = permuted_references(annotations, split)
     items = role_items(outputs, references)
     result = caption_metrics(items)
-    by_verb, by_role = grouped_caption_metrics(items, "verb"), grouped_caption_metrics(items, "role")
+    by_verb, by_role = (
+        grouped_caption_metrics(items, "verb"),
+        grouped_caption_metrics(items, "role"),
+    )
     for name in CAPTION_METRICS:
         result[f"MacroVb_{name}"] = mean(values[name] for values in by_verb.values())
         result[f"MacroArg_{name}"] = mean(values[name] for values in by_role.values())
@@ -462,7 +515,9 @@ def ranks(scores, higher_is_better):
     for model in scores:
         row = []
         for task, own in enumerate(model):
-            higher = higher_is_better if isinstance(higher_is_better, bool) else higher_is_better[task]
+            higher = (
+                higher_is_better if isinstance(higher_is_better, bool) else higher_is_better[task]
+            )
             column = [other[task] for other in scores]
             better = len([s for s in column if (s > own if higher else s < own)])
             row.append(1 + better + (column.count(own) - 1) / 2)

@@ -13,15 +13,7 @@ from pathlib import Path
 
 from conftest import BIN, ROOT
 
-NOTEBOOKS = [
-    "00_core",
-    "00c_identity",
-    "00d_runs",
-    "00e_profiles",
-    "00f_execute",
-    "12c_reproduce",
-    "13_predict",
-]  # of the library, which the graph needs
+CHAPTERS = {"base": "base", "app": "8_app"}  # of the library, which the graph needs
 
 TOY = """
 SCALE = 2.0
@@ -32,7 +24,7 @@ def total(values):
 def train(x, lr, steps, state):
     import json, time
     from pathlib import Path
-    from hiermovie.core import write_json
+    from hiermovie.base import write_json
     done = json.loads(Path(state).read_text()) if Path(state).exists() else dict(step=0, w=0.0)
     while done["step"] < steps:
         done = dict(step=done["step"] + 1, w=done["w"] + lr * (x - done["w"]))
@@ -51,7 +43,7 @@ FAST = """
 def run_notebook(notebook, executed, parameters, cwd):
     import json, os
     from pathlib import Path
-    from hiermovie.core import write_json
+    from hiermovie.base import write_json
     os.chdir(cwd)
     book, names = json.loads(Path(notebook).read_text(encoding="utf-8")), {"__name__": "__main__"}
     try:
@@ -67,8 +59,8 @@ def run_notebook(notebook, executed, parameters, cwd):
 
 JOURNAL = """
 from pathlib import Path
-from hiermovie.core import read_json
-from hiermovie.runs import data_root, need_fitting, read_params, start_run, write_root
+from hiermovie.base import read_json
+from hiermovie.base import data_root, need_fitting, read_params, start_run, write_root
 from hiermovie.toy import score, total, train
 run = start_run(globals())
 with open(run.folder.parent/"journal", "a") as f: f.write(f"{run.folder.name} {run.key}\\n")
@@ -152,11 +144,11 @@ class Repository:
         for item in ("hiermovie/__init__.py", "runs/Snakefile"):
             (self.root / item).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / item, self.root / item)
-        (self.root / "nbs/library").mkdir(parents=True)
-        for notebook in NOTEBOOKS:
-            shutil.copy(ROOT / f"nbs/library/{notebook}.ipynb", self.root / "nbs/library")
-            shutil.copy(ROOT / f"hiermovie/{notebook.split('_')[1]}.py", self.root / "hiermovie")
-        for module, notebook, code in (("toy", "99_toy", TOY), ("execute", "99_fast", FAST)):
+        for package, chapter in CHAPTERS.items():
+            for folder in (f"nbs/library/{chapter}", f"hiermovie/{package}"):
+                skip = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+                shutil.copytree(ROOT / folder, self.root / folder, ignore=skip)
+        for module, notebook, code in (("toy", "99_toy", TOY), ("base/execution", "99_fast", FAST)):
             if module == "toy":
                 write_notebook(
                     self.root / f"nbs/library/{notebook}.ipynb",
@@ -165,7 +157,7 @@ class Repository:
                 )
                 (self.root / "hiermovie/toy.py").write_text(code)
             elif fast:
-                self.append("00f_execute", module, code)
+                self.append("base/15_execution", module, code)
         for stage, (parameters, code) in STAGES.items():
             write_notebook(
                 self.root / f"nbs/stages/{stage}.ipynb",
@@ -220,7 +212,7 @@ class Repository:
         return [
             sys.executable,
             "-c",
-            "import sys; from hiermovie.predict import main; sys.exit(main())",
+            "import sys; from hiermovie.app import main; sys.exit(main())",
             "reproduce",
             "--profile",
             "toy",

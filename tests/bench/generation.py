@@ -1,10 +1,11 @@
 """How much does the key-value cache save? `make bench`. Greedy generation of the roles of 1326 segments, with and without, side by side in one process; then the sentences are compared."""
+
 import time
 
 import torch
 
-from hiermovie.core import rng
-from hiermovie.generation import Generation, TxD, generate
+from hiermovie.base import rng
+from hiermovie.vidsitu import Generation, TxD, generate
 
 SEGMENTS, TOKENS = 1326, 2048
 
@@ -12,14 +13,16 @@ SEGMENTS, TOKENS = 1326, 2048
 def sentences(decoder, memory, first, rules, batch=320):
     """All events, `batch` at a time, as `predict_roles` does it; gives (seconds, sentences)."""
     began, out = time.perf_counter(), []
-    for k in range(0, len(first), batch): out += generate(decoder, memory[k:k + batch], first[k:k + batch], 1, 0, rules).tolist()
+    for k in range(0, len(first), batch):
+        out += generate(decoder, memory[k : k + batch], first[k : k + batch], 1, 0, rules).tolist()
     return time.perf_counter() - began, out
 
 
 def gap(decoder, memory, x, y):
     """Difference of the two best logits where two sentences part."""
     at = next(k for k, (a, b) in enumerate(zip(x, y)) if a != b)
-    with torch.no_grad(): best = decoder(memory[None], torch.tensor([x[:at]]))[0, -1].topk(2).values
+    with torch.no_grad():
+        best = decoder(memory[None], torch.tensor([x[:at]]))[0, -1].topk(2).values
     return (best[0] - best[1]).item()
 
 
@@ -29,10 +32,30 @@ def main():
     memory = torch.from_numpy(rng("bench").standard_normal((5 * SEGMENTS, 1, 128))).float()
     first = torch.randint(3, TOKENS, (5 * SEGMENTS,))
     for name, length in (("12 tokens an event", 12), ("24 tokens an event", 24)):
-        decoder.max_len, rules = length, dict(min_len=length)               # random weights: nobody stops early, so every sentence has this length
-        (a, with_cache), (b, without) = (sentences(decoder, memory, first, Generation(cache=c, **rules)) for c in (True, False))
-        same, gaps = sum(x == y for x, y in zip(with_cache, without)), [gap(decoder, memory[i], x, y) for i, (x, y) in enumerate(zip(with_cache, without)) if x != y]
-        print(f"{SEGMENTS} segments, {5 * SEGMENTS} events, {name}: with cache {a:.1f} s, without {b:.1f} s, ratio {b / a:.1f} (wanted at least 5); {same} of {len(with_cache)} sentences equal token for token" + (f", the others where the two best tokens are {max(gaps):.0e} apart at most (rounding of float32)" if gaps else ""))
+        decoder.max_len, rules = (
+            length,
+            dict(min_len=length),
+        )  # random weights: nobody stops early, so every sentence has this length
+        (a, with_cache), (b, without) = (
+            sentences(decoder, memory, first, Generation(cache=c, **rules)) for c in (True, False)
+        )
+        same, gaps = (
+            sum(x == y for x, y in zip(with_cache, without)),
+            [
+                gap(decoder, memory[i], x, y)
+                for i, (x, y) in enumerate(zip(with_cache, without))
+                if x != y
+            ],
+        )
+        print(
+            f"{SEGMENTS} segments, {5 * SEGMENTS} events, {name}: with cache {a:.1f} s, without {b:.1f} s, ratio {b / a:.1f} (wanted at least 5); {same} of {len(with_cache)} sentences equal token for token"
+            + (
+                f", the others where the two best tokens are {max(gaps):.0e} apart at most (rounding of float32)"
+                if gaps
+                else ""
+            )
+        )
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

@@ -5,9 +5,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from hiermovie.containers import VideoIndexes, index_video
-from hiermovie.video import read_clips
 from loading import write
+
+from hiermovie.video import VideoIndexes, index_video, read_clips
 
 CLIPS, KINDS = 1000, 5
 

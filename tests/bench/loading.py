@@ -1,4 +1,5 @@
 """How fast do two clips of a video come out of its file? `make bench`. One core; Kinetics-like files (H.264, 340 x 256, 30 frames a second, 10 s); ours, bare PyAV decoding of the same frames, and pytorchvideo's LabeledVideoDataset, all in one run, medians of five."""
+
 import statistics
 import tempfile
 import time
@@ -9,11 +10,11 @@ import av
 import numpy as np
 import torch
 
-from hiermovie.contrast import two_starts
-from hiermovie.core import rng
+from hiermovie.backbone import two_starts
+from hiermovie.base import rng
 from hiermovie.video import clip_times, read_clips
 
-T, SECONDS, VIDEOS = 32, 64 / 30, 12           # SlowFast 8x8: 32 frames, every second one
+T, SECONDS, VIDEOS = 32, 64 / 30, 12  # SlowFast 8x8: 32 frames, every second one
 
 
 def write(path, seed):
@@ -27,14 +28,15 @@ def write(path, seed):
             x = np.roll(ground, (k // 2, k), (0, 1)).copy()
             for j in range(4):
                 a, b = int(128 + 90 * np.sin(k / 20 + j)), int(170 + 130 * np.cos(k / 27 + 2 * j))
-                x[max(0, a - 20):a + 20, max(0, b - 20):b + 20] = 60 * j
+                x[max(0, a - 20) : a + 20, max(0, b - 20) : b + 20] = 60 * j
             x = np.clip(x + r.integers(0, 12, x.shape), 0, 255).astype(np.uint8)
             box.mux(s.encode(av.VideoFrame.from_ndarray(x, format="rgb24")))
         box.mux(s.encode())
 
 
 def ours(paths, starts):
-    for p, ss in zip(paths, starts): read_clips(p, [clip_times(s, s + SECONDS, T) for s in ss])
+    for p, ss in zip(paths, starts):
+        read_clips(p, [clip_times(s, s + SECONDS, T) for s in ss])
 
 
 def bare(paths, starts):
@@ -45,7 +47,8 @@ def bare(paths, starts):
             s.codec_context.thread_count = 1
             box.seek(int(min(ss) / s.time_base), stream=s)
             for f in box.decode(s):
-                if f.time > max(ss) + SECONDS: break
+                if f.time > max(ss) + SECONDS:
+                    break
 
 
 def theirs(paths, starts):
@@ -53,26 +56,40 @@ def theirs(paths, starts):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from pytorchvideo.data import LabeledVideoDataset, make_clip_sampler
-        items = LabeledVideoDataset([(str(p), {"label": 0}) for p in paths for _ in range(2)], make_clip_sampler("random", SECONDS), torch.utils.data.SequentialSampler, decode_audio=False)
-        for item in items: item["video"][:, ::2]
+
+        items = LabeledVideoDataset(
+            [(str(p), {"label": 0}) for p in paths for _ in range(2)],
+            make_clip_sampler("random", SECONDS),
+            torch.utils.data.SequentialSampler,
+            decode_audio=False,
+        )
+        for item in items:
+            item["video"][:, ::2]
 
 
 def main():
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder)/f"{k}.mp4" for k in range(VIDEOS)]
-        for k, p in enumerate(paths): write(p, k)
-        starts = [two_starts(10., SECONDS, rng(0, k)) for k in range(VIDEOS)]
+        paths = [Path(folder) / f"{k}.mp4" for k in range(VIDEOS)]
+        for k, p in enumerate(paths):
+            write(p, k)
+        starts = [two_starts(10.0, SECONDS, rng(0, k)) for k in range(VIDEOS)]
         times = {"ours": [], "bare decoding": [], "LabeledVideoDataset": []}
-        for _ in range(5):                     # one after the other, five times: a busy machine is busy for all
+        for _ in range(5):  # one after the other, five times: a busy machine is busy for all
             for name, f in zip(times, (ours, bare, theirs)):
                 began = time.process_time()
                 f(paths, starts)
                 times[name].append(time.process_time() - began)
         seconds = {name: statistics.median(t) for name, t in times.items()}
-    print(f"two clips of {T} frames from each of {VIDEOS} videos, CPU seconds on one core, medians:")
-    for name, t in seconds.items(): print(f"  {name:22}{t:7.2f} s   {2 * VIDEOS / t:6.1f} clips/s")
-    print(f"  ours against LabeledVideoDataset: {seconds['LabeledVideoDataset'] / seconds['ours']:.1f} times (wanted: 4); against bare decoding: {100 * seconds['bare decoding'] / seconds['ours']:.0f}% (wanted: 70)")
+    print(
+        f"two clips of {T} frames from each of {VIDEOS} videos, CPU seconds on one core, medians:"
+    )
+    for name, t in seconds.items():
+        print(f"  {name:22}{t:7.2f} s   {2 * VIDEOS / t:6.1f} clips/s")
+    print(
+        f"  ours against LabeledVideoDataset: {seconds['LabeledVideoDataset'] / seconds['ours']:.1f} times (wanted: 4); against bare decoding: {100 * seconds['bare decoding'] / seconds['ours']:.0f}% (wanted: 70)"
+    )
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,5 @@
 """How long do the official scores take at full size? `make bench`. One core, CPU seconds, best of five; CIDEr side by side with pycocoevalcap's on the same items."""
+
 import resource
 import sys
 import time
@@ -9,10 +10,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 from full_size import full_size
-from hiermovie.captions import cider_items
-from hiermovie.metrics import RoleScorer, evaluate, role_items
 
-gib = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2 ** 30 if sys.platform == "darwin" else 2 ** 20)
+from hiermovie.vidsitu import RoleScorer, cider_items, evaluate, role_items
+
+
+def gib():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        2**30 if sys.platform == "darwin" else 2**20
+    )
 
 
 def best_of(n, f):
@@ -28,33 +33,54 @@ def best_of(n, f):
 def main():
     split, vinfo, annotations, said = full_size()
     start = gib()
-    print(f"{len(split)} segments, {len(annotations) // len(split)} annotations each; CPU seconds on one core, best of five")
-    for task, limit in (("verbs", .4), ("relations", .4), ("roles", 3.)):
+    print(
+        f"{len(split)} segments, {len(annotations) // len(split)} annotations each; CPU seconds on one core, best of five"
+    )
+    for task, limit in (("verbs", 0.4), ("relations", 0.4), ("roles", 3.0)):
         seconds, scores = best_of(5, lambda: evaluate(task, said[task], split, vinfo, annotations))
         print(f"  {task:10}{seconds:7.3f} s   (wanted: at most {limit:g} s)")
     items = role_items(said["roles"], split, annotations)[3]
     scorer = RoleScorer(said["roles"], split, annotations)
     again, _ = best_of(5, lambda: scorer(np.ones(len(split))))
     print(f"  {len(items)} role items, BLEU included; one draw of the bootstrap: {again:.3f} s")
-    print(f"  peak memory {gib():.2f} GiB, of which the made-up data {start:.2f} GiB (wanted: under 1 GB)")
+    print(
+        f"  peak memory {gib():.2f} GiB, of which the made-up data {start:.2f} GiB (wanted: under 1 GB)"
+    )
 
     from pycocoevalcap.cider.cider import Cider
+
     groups = [list(range(len(items)))]
-    for column in (3, 2):                      # verb, role
+    for column in (3, 2):  # verb, role
         members = defaultdict(list)
-        for k, item in enumerate(items): members[item[column]].append(k)
+        for k, item in enumerate(items):
+            members[item[column]].append(k)
         groups += members.values()
-    def theirs(): return [Cider().compute_score({k: list(items[k][5]) for k in g}, {k: [items[k][4]] for k in g})[0] for g in groups]
+
+    def theirs():
+        return [
+            Cider().compute_score({k: list(items[k][5]) for k in g}, {k: [items[k][4]] for k in g})[
+                0
+            ]
+            for g in groups
+        ]
+
     def ours():
-        from hiermovie.captions import Captions
+        from hiermovie.vidsitu import Captions
+
         c, out = Captions([i[4] for i in items], [i[5] for i in items]), []
         for column in (None, 3, 2):
             g = np.unique([i[column] if column else "" for i in items], return_inverse=True)[1]
             out += (np.bincount(g, cider_items(c, g)) / np.bincount(g)).tolist()
         return out
+
     (a, x), (b, y) = best_of(5, ours), best_of(2, theirs)
-    print(f"CIDEr over all items, per verb and per role ({len(groups)} lists), same items, same process:")
-    print(f"  ours {a:.2f} s, pycocoevalcap 1.2 {b:.2f} s: ratio {b / a:.1f}; CIDEr of all items {x[0]:.12f} and {float(y[0]):.12f}, largest difference of any list {max(abs(p - q) for p, q in zip(sorted(x[1:]), sorted(map(float, y[1:])))):.1e}")
+    print(
+        f"CIDEr over all items, per verb and per role ({len(groups)} lists), same items, same process:"
+    )
+    print(
+        f"  ours {a:.2f} s, pycocoevalcap 1.2 {b:.2f} s: ratio {b / a:.1f}; CIDEr of all items {x[0]:.12f} and {float(y[0]):.12f}, largest difference of any list {max(abs(p - q) for p, q in zip(sorted(x[1:]), sorted(map(float, y[1:])))):.1e}"
+    )
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,0 @@
-"""Every library notebook, lesson and the index run from top to bottom, with all the proofs in them."""
-from conftest import run
-
-
-def test_notebooks_run():
-    code, out, err = run("nbdev_test", "--n_workers", "2")
-    assert code == 0, out[-3000:] + err[-3000:]
