@@ -10,7 +10,9 @@ from hiermovie.base import InputError, need_folder, write_table
 
 
 def report(name, rows, expected):
-    """Print listed, present and expected videos per split; write one row per video to the coverage file; one line on stderr for bad input."""
+    """Print listed, present and expected videos per split; write one row per video to the coverage
+    file; one line on stderr for bad input.
+    """
     args = argparse.ArgumentParser(description=f"What of {name} is there.")
     args.add_argument(
         "root", type=Path, help="folder with kinetics/, movieclips/, vidsitu/ and lvu/"
@@ -32,7 +34,8 @@ def report(name, rows, expected):
     for split, want in expected.items():
         part = table[table.split == split]
         print(
-            f"{name} {split:22} listed {len(part):7,}  present {part.present.sum():7,}  in the release {want:7,}"
+            f"{name} {split:22} listed {len(part):7,}  present {part.present.sum():7,}  in "
+            f"the release {want:7,}"
         )
     write_table(args.out, table)
     print(f"{args.out}: {len(table):,} rows")

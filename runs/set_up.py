@@ -1,8 +1,10 @@
-"""Set up `.venv` for `make`: needs python3 and nothing else, and does nothing when everything is as it was at the last set-up.
+"""Set up `.venv` for `make`: needs python3 and nothing else, and does nothing when everything is as
+it was at the last set-up.
 
     python3 runs/set_up.py PYTHON UV        for example: python3.13 uv==0.13.9
 
-One at a time: a second one waits. An environment that is unfinished, of another folder (a copy) or of a Python that is
+One at a time: a second one waits. An environment that is unfinished, of another folder (a copy) or
+of a Python that is
 too old is made anew. Written for any Python 3, so that an old one can say that it is too old.
 """
 
@@ -20,7 +22,9 @@ LEAST = (3, 11)
 
 
 def wanted():
-    """What an environment is made from: lock, settings, set-up scripts, and the folder that it is in."""
+    """What an environment is made from: lock, settings, set-up scripts, and the folder that it is
+    in.
+    """
     digest = hashlib.sha256(ROOT.encode("utf-8", "surrogateescape"))
     for name in (
         "requirements.lock",
@@ -58,12 +62,15 @@ def need_version(python):
     if version is None or version < LEAST:
         what = "does not run" if version is None else "is Python " + ".".join(map(str, version))
         sys.exit(
-            f"error: {python} {what}; hiermovie needs {least} or later: make setup PYTHON=python{least}"
+            f"error: {python} {what}; hiermovie needs {least} or later: make setup "
+            f"PYTHON=python{least}"
         )
 
 
 def is_usable():
-    """Can the environment that is there be gone on with? Its own Python runs, is new enough, and knows this folder."""
+    """Can the environment that is there be gone on with? Its own Python runs, is new enough, and
+    knows this folder.
+    """
     version = version_of(PYTHON)
     if version is None or version < LEAST:
         return False

@@ -1,4 +1,6 @@
-"""What the tests share: the root of the repository, the command line, and one small set of real video files."""
+"""What the tests share: the root of the repository, the command line, and one small set of real
+video files.
+"""
 
 import os
 import subprocess

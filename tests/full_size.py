@@ -1,4 +1,6 @@
-"""Made-up predictions and annotations of the size and shape of VidSitu's validation split, from a seed: for the benchmark and for a test on many segments at once."""
+"""Made-up predictions and annotations of the size and shape of VidSitu's validation split, from a
+seed: for the benchmark and for a test on many segments at once.
+"""
 
 import numpy as np
 
@@ -21,7 +23,10 @@ def zipf(r, size, n):
 
 
 def full_size(segments=1326, annotators=5, seed=0, verbs=1560, words=3000):
-    """(split, vinfo, annotations, predictions by task). About 17 scored role items a segment: 22,500 for 1326 segments."""
+    """(split, vinfo, annotations, predictions by task).
+
+    About 17 scored role items a segment: 22,500 for 1326 segments.
+    """
     r = np.random.default_rng(seed)
 
     def phrase():

@@ -1,4 +1,6 @@
-"""What is counted in the house: lines, functions, complexity, chapters and arrows, all in the notebooks' own code."""
+"""What is counted in the house: lines, functions, complexity, chapters and arrows, all in the
+notebooks' own code.
+"""
 
 import ast
 import json

@@ -1,4 +1,6 @@
-"""Slow, plain reference implementation of METRICS.md (sections 1 to 8), an oracle for tests; input is valid and complete."""
+"""Slow, plain reference implementation of METRICS.md (sections 1 to 8), an oracle for tests; input
+is valid and complete.
+"""
 
 import itertools
 import math
@@ -46,7 +48,9 @@ def first_predictions(predictions):
 
 
 def group_annotations(annotations, split):
-    """Section 1.2: segment id -> its annotations in file order; segments outside the split are ignored."""
+    """Section 1.2: segment id -> its annotations in file order; segments outside the split are
+    ignored.
+    """
     groups = {segment: [] for segment in split}
     for annotation in annotations:
         segment = annotation["Ev1"]["vid_seg_int"]
@@ -56,7 +60,9 @@ def group_annotations(annotations, split):
 
 
 def verb_recalls(events):
-    """Section 2: verb -> list of records (1 or 0), from (first five predicted, first ten votes) of every event."""
+    """Section 2: verb -> list of records (1 or 0), from (first five predicted, first ten votes) of
+    every event.
+    """
     records = {}
     for predicted, votes in events:
         for verb, count in Counter(votes).items():
@@ -66,7 +72,9 @@ def verb_recalls(events):
 
 
 def verbs(predictions, split, vinfo):
-    """Section 2: verb accuracy at 1 to 5 per event and per segment, and macro recall above thresholds 0 to 9."""
+    """Section 2: verb accuracy at 1 to 5 per event and per segment, and macro recall above
+    thresholds 0 to 9.
+    """
     votes_of = {entry["vid_seg_int"]: entry["vbid_lst"] for entry in vinfo}
     segments = []
     for ann_idx, prediction in first_predictions(predictions).items():
@@ -119,7 +127,9 @@ def relations(predictions, split, annotations):
 
 
 def permuted_references(annotations, split):
-    """Section 4.1: for each segment in split order its first three annotations after the seeded permutation."""
+    """Section 4.1: for each segment in split order its first three annotations after the seeded
+    permutation.
+    """
     groups = group_annotations(annotations, split)
     generator = np.random.RandomState(5)
     references = []
@@ -144,7 +154,9 @@ def short_name(full_name):
 
 
 def role_items(outputs, references):
-    """Section 4.3: the items, segments ascending, Ev1 to Ev5, each scored role of the first permuted reference."""
+    """Section 4.3: the items, segments ascending, Ev1 to Ev5, each scored role of the first
+    permuted reference.
+    """
     items = []
     for ann_idx in range(len(references)):
         first = references[ann_idx][0]
@@ -174,7 +186,9 @@ def ngrams(words, n):
 
 
 def cider_document_frequency(items):
-    """Section 5, CIDEr: n-gram -> number of items with it in at least one reference; ValueError when there is none."""
+    """Section 5, CIDEr: n-gram -> number of items with it in at least one reference; ValueError
+    when there is none.
+    """
     frequency = Counter()
     for item in items:
         present = set()
@@ -197,7 +211,9 @@ def cider_weights(text, n, frequency, number_of_items):
 
 
 def cider_pair(hyp, ref, frequency, number_of_items):
-    """Section 5, CIDEr: one hypothesis against one reference, mean over n = 1 to 4 of sim_n times the penalty."""
+    """Section 5, CIDEr: one hypothesis against one reference, mean over n = 1 to 4 of sim_n times
+    the penalty.
+    """
     bigrams_hyp = sum(ngrams(hyp.split(), 2).values())
     bigrams_ref = sum(ngrams(ref.split(), 2).values())
     penalty = math.exp(-((bigrams_hyp - bigrams_ref) ** 2) / (2 * 6**2))
@@ -237,7 +253,9 @@ def longest_common_subsequence(a, b):
 
 
 def rouge_item(item):
-    """Section 5, ROUGE-L: one item; best precision and best recall are taken separately over the references."""
+    """Section 5, ROUGE-L: one item; best precision and best recall are taken separately over the
+    references.
+    """
     hyp = item["hyp"].split(" ")
     refs = [reference.split(" ") for reference in item["refs"]]
     precision = max(longest_common_subsequence(hyp, ref) / len(hyp) for ref in refs)
@@ -297,7 +315,9 @@ def key_mentions(reference):
 
 
 def system_mentions(output, key):
-    """Section 6: mention -> text for the scored roles that the reference has for the event and the prediction contains."""
+    """Section 6: mention -> text for the scored roles that the reference has for the event and the
+    prediction contains.
+    """
     with_args = "Args" in output["Ev1"]
     mentions = {}
     for event in EVENTS:
@@ -368,7 +388,9 @@ def mentions_side(clusters, others):
 
 
 def muc_side(clusters, others):
-    """Section 6, MUC (Vilain 1995): size minus parts of its partition by the other side; a missing mention is its own part."""
+    """Section 6, MUC (Vilain 1995): size minus parts of its partition by the other side; a missing
+    mention is its own part.
+    """
     numerator, denominator = 0, 0
     for cluster in clusters:
         parts = []
@@ -382,7 +404,9 @@ def muc_side(clusters, others):
 
 
 def bcub_side(clusters, others):
-    """Section 6, B-cubed (Bagga and Baldwin 1998): per mention the share of its cluster that is with it on the other side."""
+    """Section 6, B-cubed (Bagga and Baldwin 1998): per mention the share of its cluster that is
+    with it on the other side.
+    """
     numerator, denominator = 0.0, 0
     for cluster in clusters:
         for mention in cluster:
@@ -398,7 +422,9 @@ def phi4(one, two):
 
 
 def best_assignment(clusters, others):
-    """Section 6, CEAF: the best total phi4 of a one-to-one assignment, by trying every ordered choice of partners."""
+    """Section 6, CEAF: the best total phi4 of a one-to-one assignment, by trying every ordered
+    choice of partners.
+    """
     smaller, larger = (clusters, others) if len(clusters) <= len(others) else (others, clusters)
     best = 0.0
     for partners in itertools.permutations(larger, len(smaller)):
@@ -407,7 +433,9 @@ def best_assignment(clusters, others):
 
 
 def linked_groups(clusters, others):
-    """Section 6, CEAF: both sides split into groups without a common mention, so phi4 across groups is 0 (all at once takes too long)."""
+    """Section 6, CEAF: both sides split into groups without a common mention, so phi4 across groups
+    is 0 (all at once takes too long).
+    """
     groups = []
     for side, cluster in [(0, c) for c in clusters] + [(1, c) for c in others]:
         merged = ([], [])
@@ -437,7 +465,9 @@ def total_ratio(pairs):
 
 
 def coreference_segments(outputs, references, g):
-    """Section 6: (ann_idx, key clusters, system clusters) of every segment whose prediction has Ev1, for reference g."""
+    """Section 6: (ann_idx, key clusters, system clusters) of every segment whose prediction has
+    Ev1, for reference g.
+    """
     segments = []
     for ann_idx in range(len(references)):
         if "Ev1" in outputs[ann_idx]:
@@ -448,7 +478,9 @@ def coreference_segments(outputs, references, g):
 
 
 def coreference(outputs, references, cider_of):
-    """Section 6: each co-reference score, the mean over the references g of its F1; cider_of[ann_idx][mention]."""
+    """Section 6: each co-reference score, the mean over the references g of its F1;
+    cider_of[ann_idx][mention].
+    """
     sides = {
         "lea": lea_side,
         "mentions": mentions_side,
@@ -472,7 +504,9 @@ def coreference(outputs, references, cider_of):
 
 
 def roles(predictions, split, annotations):
-    """Sections 4 to 6: caption metrics over all items, per verb and per role, and the co-reference scores."""
+    """Sections 4 to 6: caption metrics over all items, per verb and per role, and the co-reference
+    scores.
+    """
     outputs = {
         ann_idx: prediction["vb_output"]
         for ann_idx, prediction in first_predictions(predictions).items()
@@ -497,7 +531,9 @@ def roles(predictions, split, annotations):
 
 
 def lvu(task, predictions, targets):
-    """Section 8: mean squared error of the mean window (regression) or accuracy of the summed windows, per video."""
+    """Section 8: mean squared error of the mean window (regression) or accuracy of the summed
+    windows, per video.
+    """
     scores = []
     for video, target in targets.items():
         windows = predictions[video]
@@ -510,7 +546,9 @@ def lvu(task, predictions, targets):
 
 
 def ranks(scores, higher_is_better):
-    """Section 8: 1 + better models + half of the equal others, per task; higher_is_better: one truth value per task, or one for all."""
+    """Section 8: 1 + better models + half of the equal others, per task; higher_is_better: one
+    truth value per task, or one for all.
+    """
     result = []
     for model in scores:
         row = []

@@ -1,4 +1,6 @@
-"""A SlowFast network with PySlowFast's names, built from plain torch layers: the source model that converted checkpoints are compared with."""
+"""A SlowFast network with PySlowFast's names, built from plain torch layers: the source model that
+converted checkpoints are compared with.
+"""
 
 import torch
 from torch import nn
@@ -61,7 +63,9 @@ class Fuse(nn.Module):
 
 
 class Like(nn.Module):
-    """`forward(slow, fast)` gives the pooled features (B, D), slow first; without fusion (`two=False`) `forward(clip)`."""
+    """`forward(slow, fast)` gives the pooled features (B, D), slow first; without fusion
+    (`two=False`) `forward(clip)`.
+    """
 
     def __init__(self, width=16, alpha=4, kernel=7, two=True, stem=1):
         super().__init__()

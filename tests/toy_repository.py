@@ -1,7 +1,10 @@
-"""A small repository for tests of the graph: the real modules, Snakefile and command line; light stages that run in a second.
+"""A small repository for tests of the graph: the real modules, Snakefile and command line; light
+stages that run in a second.
 
-The stages are notebooks like the real ones (parameters, `start_run`, `finish`) and compute a few numbers from files, from
-each other and from the module `toy`. Cells run in the stage's process instead of a kernel; everything else is the real thing.
+The stages are notebooks like the real ones (parameters, `start_run`, `finish`) and compute a few
+numbers from files, from
+each other and from the module `toy`. Cells run in the stage's process instead of a kernel;
+everything else is the real thing.
 """
 
 import json
@@ -137,7 +140,9 @@ def write_notebook(path, *cells):
 
 
 class Repository:
-    """The small repository in `root`, with its profile and its data; `run` is `hiermovie reproduce` in it."""
+    """The small repository in `root`, with its profile and its data; `run` is `hiermovie reproduce`
+    in it.
+    """
 
     def __init__(self, root, fast=True):
         self.root, self.data = Path(root), Path(root) / "real data"

@@ -1,4 +1,6 @@
-"""A user's mistake: one clear line that names the file, row or parameter, an exit code that is not zero, and nothing finished is lost."""
+"""A user's mistake: one clear line that names the file, row or parameter, an exit code that is not
+zero, and nothing finished is lost.
+"""
 
 import shutil
 
@@ -117,7 +119,9 @@ def test_empty_folder_and_wrong_column(tmp_path):
 
 
 def test_a_chain_with_bad_data(tmp_path, world):
-    """Two backbones: one broken clip is skipped and written down; a CSV without its column stops the run with one line; mended, it makes the data run again, and the terminal says why."""
+    """Two backbones: one broken clip is skipped and written down; a CSV without its column stops
+    the run with one line; mended, it makes the data run again, and the terminal says why.
+    """
     data = tmp_path / "data"
     shutil.copytree(world / "kinetics", data / "kinetics")
     clips = sorted((data / "kinetics/train").rglob("*.mp4"))
@@ -174,7 +178,9 @@ def test_unknown_target():
 
 
 def test_a_missing_video_makes_every_number_partial(tmp_path, world):
-    """One validation video is gone: predictions keep the official numbering, scores are of three of four segments and say so, in files and in the report."""
+    """One validation video is gone: predictions keep the official numbering, scores are of three of
+    four segments and say so, in files and in the report.
+    """
     import json
 
     data, out = tmp_path / "data", tmp_path / "runs"
@@ -215,7 +221,10 @@ def test_a_missing_video_makes_every_number_partial(tmp_path, world):
     code, _, err = run("hiermovie", "reproduce", "--profile", tmp_path / "p.yaml", "--out", out)
     assert (
         code == 1
-        and f"no features for 1 of the 4 segments, first {split[0]}; to go on without them, set allow_missing"
+        and (
+            f"no features for 1 of the 4 segments, first {split[0]}; to go on without them, set "
+            "allow_missing"
+        )
         in err
     ), err
     (tmp_path / "p.yaml").write_text(yaml.safe_dump(profile))

@@ -1,4 +1,6 @@
-"""The main job, from video files to the page: the whole tiny profile; again, changed, killed and continued."""
+"""The main job, from video files to the page: the whole tiny profile; again, changed, killed and
+continued.
+"""
 
 import base64
 import json
@@ -186,7 +188,9 @@ def test_tables_say_what_ran(chain):
 
 
 def test_fusion_is_what_both_rows_say(chain):
-    """The late row again, from the predictions of its two runs and the weight that was chosen; the audit's ranks are the table's."""
+    """The late row again, from the predictions of its two runs and the weight that was chosen; the
+    audit's ranks are the table's.
+    """
     from hiermovie.lvu import LVU_CLASSES, LVU_TASKS, fuse, lvu_metrics, read_splits
 
     fused, scene, instance = (
@@ -231,7 +235,9 @@ def test_instances_are_where_the_boxes_are(chain):
 
 
 def test_probes_stand_beside_untrained_networks(chain):
-    """The table of the page has the stored scores; the untrained network of two runs of one architecture is one and the same."""
+    """The table of the page has the stored scores; the untrained network of two runs of one
+    architecture is one and the same.
+    """
     scores = {
         b: load(chain / f"probe-{b}/metrics.json")["scores"]
         for b in ("supervised", "cvrl", "modist")
@@ -251,10 +257,15 @@ def test_probes_stand_beside_untrained_networks(chain):
 
 
 def test_shards_processes_and_conventions(chain, tmp_path):
-    """Stage 05 and what stages 10 and 20 do in two processes; pretraining from shards ends with the bytes of pretraining from files."""
+    """Stage 05 and what stages 10 and 20 do in two processes; pretraining from shards ends with the
+    bytes of pretraining from files.
+    """
     import numpy as np
 
-    small = "stage: 10_pretrain_backbone, data_run: data, width: 8, size: 32, batch: 20, hidden: 16, projection: 8, save_every: 4"
+    small = (
+        "stage: 10_pretrain_backbone, data_run: data, width: 8, size: 32, batch: 20, hidden: 16, "
+        "projection: 8, save_every: 4"
+    )
     (tmp_path / "more.yaml").write_text(f"""runs:
   data: {{stage: 00_data, {yaml.safe_dump(RUNS["data"]["params"], default_flow_style=True).strip()[1:-1]}}}
   shards: {{stage: 05_shards, data_run: data, shard_mb: 1}}
@@ -290,7 +301,9 @@ def test_shards_processes_and_conventions(chain, tmp_path):
 
 
 def test_other_ways_of_the_high_level(chain, tmp_path):
-    """End-to-end tuning and features of the tuned backbone, GPT-2 as decoder, relations from text, mixed collections with the second term; and a sweep."""
+    """End-to-end tuning and features of the tuned backbone, GPT-2 as decoder, relations from text,
+    mixed collections with the second term; and a sweep.
+    """
     profile = yaml.safe_load(PROFILE.read_text())
     profile["runs"] |= {
         "tuned": dict(
@@ -493,7 +506,9 @@ def test_three_segments_play_in_the_page(chain):
 
 
 def test_a_run_is_compared_with_its_reference(chain, tmp_path):
-    """Kept as the reference, compared with itself, then with one number moved by more than luck moves it, and with other data."""
+    """Kept as the reference, compared with itself, then with one number moved by more than luck
+    moves it, and with other data.
+    """
     code, out, err = run(
         "hiermovie", "check", "--out", chain, "--reference", tmp_path / "ref", "--keep"
     )
@@ -542,7 +557,9 @@ def test_nothing_is_done_twice_and_a_changed_parameter_runs_only_what_it_touches
 
 
 def test_killed_and_continued_gives_the_same_numbers(chain, tmp_path):
-    """A second chain in another folder is killed (SIGKILL, all its processes) in the middle of contrastive pretraining, then continued: metrics are equal to the byte."""
+    """A second chain in another folder is killed (SIGKILL, all its processes) in the middle of
+    contrastive pretraining, then continued: metrics are equal to the byte.
+    """
     argv = [
         str(BIN / "hiermovie"),
         "reproduce",

@@ -1,4 +1,6 @@
-"""Real stages on data as the web has them: other containers, texts that look like formulas or markup, data sets that are missing; and profile `paper` at toy size."""
+"""Real stages on data as the web has them: other containers, texts that look like formulas or
+markup, data sets that are missing; and profile `paper` at toy size.
+"""
 
 import html.parser
 import json

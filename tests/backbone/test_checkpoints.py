@@ -1,4 +1,6 @@
-"""Checkpoints of others: features equal those of the model that they come from; what does not fit is listed; nothing is executed."""
+"""Checkpoints of others: features equal those of the model that they come from; what does not fit
+is listed; nothing is executed.
+"""
 
 import pickle
 import re
@@ -15,7 +17,10 @@ from hiermovie.base import InputError, read_tensors
 
 CLIP = torch.randn(2, 3, 32, 64, 64, generator=torch.Generator().manual_seed(1))
 SLOW = torch.linspace(0, 31, 8).long()
-CONFIG = "TRAIN: {DATASET: kinetics}\nDATA:\n  NUM_FRAMES: 32\n  SAMPLING_RATE: 2\n  TEST_CROP_SIZE: 256\n  MEAN: [0.45, 0.45, 0.45]\n  STD: [0.225, 0.225, 0.225]\nSLOWFAST:\n  ALPHA: 4\n"
+CONFIG = (
+    "TRAIN: {DATASET: kinetics}\nDATA:\n  NUM_FRAMES: 32\n  SAMPLING_RATE: 2\n  TEST_CROP_SIZE: "
+    "256\n  MEAN: [0.45, 0.45, 0.45]\n  STD: [0.225, 0.225, 0.225]\nSLOWFAST:\n  ALPHA: 4\n"
+)
 
 
 def caffe2(name):
@@ -316,7 +321,9 @@ def test_configurations_with_missing_sections(cfg, source, tmp_path):
 
 
 def test_a_network_that_wants_blue_first_is_turned_round(source, tmp_path, capsys):
-    """Its own model sees the clip with the colours the other way round; ours takes clips as all others do."""
+    """Its own model sees the clip with the colours the other way round; ours takes clips as all
+    others do.
+    """
     model, _ = source
     torch.save(
         dict(

@@ -1,4 +1,6 @@
-"""Does it learn at all? The backbone overfits 16 clips, the contextualizer 16 sequences; noise is not predicted."""
+"""Does it learn at all? The backbone overfits 16 clips, the contextualizer 16 sequences; noise is
+not predicted.
+"""
 
 import numpy as np
 import torch
@@ -116,7 +118,9 @@ def stories(n, seed, shuffle=False):
 
 
 def test_mask_prediction_beats_what_needs_no_learning():
-    """On stories of MiniMovies' grammar: mean feature, left neighbour, both neighbours; and on the same events in random order it does not."""
+    """On stories of MiniMovies' grammar: mean feature, left neighbour, both neighbours; and on the
+    same events in random order it does not.
+    """
     found = {}
     for name, shuffle in (("stories", False), ("shuffled", True)):
         torch.manual_seed(0)
@@ -157,7 +161,9 @@ def test_mask_prediction_beats_what_needs_no_learning():
 
 
 def test_every_loss_of_mask_prediction_learns_stories():
-    """Also the queue of a slow copy and the second term over windows, and sequences of 5 and of 64 events."""
+    """Also the queue of a slow copy and the second term over windows, and sequences of 5 and of 64
+    events.
+    """
     train = stories(120, 0)
     flat = torch.from_numpy(np.concatenate(list(train.values())))
     for kw, length in (

@@ -1,4 +1,6 @@
-"""Two processes compute what one does: loss and gradient of every objective, whole trainings, and what happens when they are killed."""
+"""Two processes compute what one does: loss and gradient of every objective, whole trainings, and
+what happens when they are killed.
+"""
 
 import json
 import os
@@ -64,7 +66,9 @@ def clips(world):
     "objective,n", [("supervised", 8), ("supervised", 7), ("cvrl", 8), ("modist", 8)]
 )
 def test_loss_and_gradient_of_the_joined_batch(objective, n, clips, tmp_path):
-    """In double precision: SlowFast, batch normalization over both processes, negatives of both, running statistics and queues."""
+    """In double precision: SlowFast, batch normalization over both processes, negatives of both,
+    running statistics and queues.
+    """
     prepare(tmp_path, PretrainConfig(objective, **SMALL), *clips)
     (tmp_path / "equal.py").write_text(EQUAL)
     got = json.loads(
@@ -129,7 +133,9 @@ def workers(folder):
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_killed_in_the_middle_of_an_epoch_and_continued(processes, clips, tmp_path):
-    """kill -9 of one process; started again it ends with the same bytes as a training that was never touched."""
+    """kill -9 of one process; started again it ends with the same bytes as a training that was
+    never touched.
+    """
     cfg = PretrainConfig("cvrl", **SMALL, batch=4, epochs=10, save_every=3)
     env = dict(os.environ, OMP_NUM_THREADS="1", PATH=f"{BIN}{os.pathsep}{os.environ['PATH']}")
     for name in ("whole", "killed"):
@@ -171,7 +177,9 @@ def test_batches_that_cannot_be_shared(clips, tmp_path):
 
 
 def test_processes_that_see_different_states(clips, tmp_path, monkeypatch):
-    """Two machines without a shared folder: one has a state, the other has none. Going on would train silently wrong."""
+    """Two machines without a shared folder: one has a state, the other has none. Going on would
+    train silently wrong.
+    """
     from hiermovie.base import Stepper
 
     for name in ("0", "1"):
@@ -193,7 +201,8 @@ def test_processes_that_see_different_states(clips, tmp_path, monkeypatch):
         pretrain(tmp_path / "0")
     assert (tmp_path / "0/state.pt").exists() and not (tmp_path / "1/state.pt").exists()
     (tmp_path / "go.py").write_text(
-        f"import os\nfrom hiermovie.backbone import run_pretrain\nrun_pretrain(f\"{tmp_path}/{{os.environ['RANK']}}\")\n"
+        "import os\nfrom hiermovie.backbone import run_pretrain\n"
+        f"run_pretrain(f\"{tmp_path}/{{os.environ['RANK']}}\")\n"
     )
     with pytest.raises(InputError, match=r"do not see the same state \(steps 4, 0\)"):
         launch([sys.executable, tmp_path / "go.py"], 2)
@@ -201,7 +210,9 @@ def test_processes_that_see_different_states(clips, tmp_path, monkeypatch):
 
 
 def test_fewer_videos_than_a_batch(clips, tmp_path):
-    """Seven videos in a batch of eight for two processes: refused, since negatives are gathered in equal shares."""
+    """Seven videos in a batch of eight for two processes: refused, since negatives are gathered in
+    equal shares.
+    """
     table, infos = clips
     prepare(tmp_path, PretrainConfig("cvrl", **SMALL, batch=8), table.iloc[:7], infos)
     with pytest.raises(
@@ -224,7 +235,9 @@ def test_one_training_at_a_time_in_a_folder(clips, tmp_path):
 
 
 def test_extraction_shared_by_two_processes(world, tmp_path):
-    """Every video once, the same features as one process makes; a broken file costs one line; a second start makes nothing anew."""
+    """Every video once, the same features as one process makes; a broken file costs one line; a
+    second start makes nothing anew.
+    """
     import numpy as np
     import torch
 

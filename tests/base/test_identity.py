@@ -1,4 +1,6 @@
-"""Results are never stale: what runs again, what does not, and what is refused. On a small repository with light stages."""
+"""Results are never stale: what runs again, what does not, and what is refused. On a small
+repository with light stages.
+"""
 
 import json
 import os
@@ -44,7 +46,10 @@ def test_a_targeted_run_leaves_nothing_stale(toy, tmp_path):
     assert complete(toy, out)[0] == ALL
     assert complete(toy, out) == (
         [],
-        f"running runs/profiles/toy.yaml; logs and executed notebooks: {out / 'notebooks'}\nevery run is finished, nothing to do\nreport: {out / 'report' / 'index.html'}\n",
+        (
+            f"running runs/profiles/toy.yaml; logs and executed notebooks: {out / 'notebooks'}\n"
+            f"every run is finished, nothing to do\nreport: {out / 'report' / 'index.html'}\n"
+        ),
     )
     toy.runs["base"]["lr"] = 0.25
     toy.save_profile()
@@ -56,7 +61,9 @@ def test_a_targeted_run_leaves_nothing_stale(toy, tmp_path):
 
 
 def test_a_run_killed_before_it_had_begun_is_made(toy, tmp_path):
-    """Its folder holds half a file that was to be renamed; a file of somebody else's is not touched."""
+    """Its folder holds half a file that was to be renamed; a file of somebody else's is not
+    touched.
+    """
     out = tmp_path / "runs"
     left = out / "base/.2dfe744f64b9.461.tmp.json"
     left.parent.mkdir(parents=True)
@@ -71,7 +78,9 @@ def test_a_run_killed_before_it_had_begun_is_made(toy, tmp_path):
 
 
 def test_keys_decide_not_time(toy, tmp_path):
-    """Results newer than everything, no notes of Snakemake, another folder, another clone: only a changed key runs."""
+    """Results newer than everything, no notes of Snakemake, another folder, another clone: only a
+    changed key runs.
+    """
     out = tmp_path / "runs"
     complete(toy, out)
     shutil.rmtree(out / ".snakemake")
@@ -178,7 +187,10 @@ def test_code_that_changes_while_it_runs_stops_what_uses_it(toy, tmp_path):
     assert sorted(metrics(out)) == ["base", "data", "features"]  # features use nothing of it
 
 
-TOY_CHANGED = "SCALE = 2.0\ndef total(values): return SCALE * sum(values)\ndef train(x, lr, steps, state): return x\ndef score(w, epochs): return 0\n"
+TOY_CHANGED = (
+    "SCALE = 2.0\ndef total(values): return SCALE * sum(values)\ndef train(x, lr, steps, state): "
+    "return x\ndef score(w, epochs): return 0\n"
+)
 
 
 @pytest.mark.parametrize("name", ["x #2", 'a: b {c} {} 🎬 it\'s "quoted" $HOME `x` %s\\n'])
@@ -195,7 +207,12 @@ def test_a_failed_run_is_told_whatever_is_left_of_its_notebook(toy, tmp_path):
     toy.edit_stage(
         "40_head",
         "w = read_json",
-        f"if epochs == 2:\n    import os; Path({str(out / 'notebooks/head-a.ipynb')!r}).write_text('{{\"cells\": [{{'); print('the end is near', flush=True); os._exit(3)\nelse: raise ValueError('no\\nluck')\nw = read_json",
+        (
+            "if epochs == 2:\n    import os; "
+            f"Path({str(out / 'notebooks/head-a.ipynb')!r}).write_text('{{\"cells\": [{{'); "
+            "print('the end is near', flush=True); os._exit(3)\nelse: raise ValueError('no\\n"
+            "luck')\nw = read_json"
+        ),
     )
     code, said, err = toy.run(out)
     assert code == 1 and "Traceback" not in "".join(
@@ -224,7 +241,9 @@ def test_a_report_of_runs_that_do_not_fit_is_refused(toy, tmp_path):
 
 
 def test_numbers_and_texts_arrive_as_they_were_written(tmp_path):
-    """Every value of every profile, and some that profiles could have, through papermill's own cell into the stage."""
+    """Every value of every profile, and some that profiles could have, through papermill's own cell
+    into the stage.
+    """
     from papermill.execute import execute_notebook
 
     odd = dict(
@@ -435,7 +454,9 @@ SEQUENCES = 30
 
 
 def test_random_edits_in_random_order_end_as_a_fresh_run(tmp_path):
-    """Parameters, code, comments, data, kill -9, targeted runs, deleted folders and notes: the same metrics as from nothing, and nothing ran in vain."""
+    """Parameters, code, comments, data, kill -9, targeted runs, deleted folders and notes: the same
+    metrics as from nothing, and nothing ran in vain.
+    """
     known = {}
     with ThreadPoolExecutor(2) as pool:
         done = list(pool.map(lambda k: sequence(k, tmp_path, known), range(SEQUENCES)))

@@ -1,4 +1,6 @@
-"""The training loop where it can go wrong: full disks, states that do not fit, numbers that are not finite, workers, switches."""
+"""The training loop where it can go wrong: full disks, states that do not fit, numbers that are not
+finite, workers, switches.
+"""
 
 import subprocess
 import sys
@@ -55,7 +57,9 @@ else: print("sum", sum(p.double().sum().item() for p in model.parameters()).hex(
 
 
 def test_a_full_disk_leaves_the_old_state(tmp_path):
-    """The second state cannot be written: the message says so, the first is whole, and training goes on from it as if nothing had been."""
+    """The second state cannot be written: the message says so, the first is whole, and training
+    goes on from it as if nothing had been.
+    """
     (tmp_path / "t.py").write_text(FULL_DISK)
 
     def go(*a):
@@ -82,7 +86,9 @@ def clips(world):
 
 
 def test_workers_change_nothing(clips):
-    """Every data set of pretraining: the same batches from 0, 1 and 2 worker processes, from the middle of an epoch too."""
+    """Every data set of pretraining: the same batches from 0, 1 and 2 worker processes, from the
+    middle of an epoch too.
+    """
     table, infos = clips
     for data in (
         LabelledClips(table, infos, sorted(table.label.unique()), 4, 32),
@@ -103,7 +109,9 @@ def test_workers_change_nothing(clips):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_video_that_disappears_is_named(workers, world, clips, tmp_path):
-    """Between the check and the training, with and without worker processes: one line, the file in it."""
+    """Between the check and the training, with and without worker processes: one line, the file in
+    it.
+    """
     import shutil
 
     table, infos = clips
@@ -181,7 +189,10 @@ def test_not_finite_names_the_videos(clips, tmp_path):
     )
     with pytest.raises(
         InputError,
-        match=r"is (nan|inf) at epoch 0, step \d of cvrl; lower the learning rate or look at the examples: .*\.mp4, .*\.mp4",
+        match=(
+            r"is (nan|inf) at epoch 0, step \d of cvrl; lower the learning rate or look at the "
+            r"examples: .*\.mp4, .*\.mp4"
+        ),
     ):
         pretrain(tmp_path)
 
@@ -267,7 +278,9 @@ def test_every_switch_learns(options):
 
 
 def test_compiled_is_the_same(tmp_path):
-    """torch.compile needs a C++ compiler; where there is none, the switch says so by failing, not by computing something else."""
+    """torch.compile needs a C++ compiler; where there is none, the switch says so by failing, not
+    by computing something else.
+    """
     data = [(torch.randn(4, generator=torch.Generator().manual_seed(i)),) for i in range(8)]
 
     def go(options):

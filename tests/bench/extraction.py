@@ -1,6 +1,8 @@
-"""Features from files, end to end, against decoding alone and the network alone. `make bench`. All in one run, in turns, medians of three.
+"""Features from files, end to end, against decoding alone and the network alone. `make bench`. All
+in one run, in turns, medians of three.
 
-Decoding happens while the network computes, so the whole can be as fast as the slower of the two, if there is a core for each."""
+Decoding happens while the network computes, so the whole can be as fast as the slower of the two,
+if there is a core for each."""
 
 import os
 import statistics
@@ -75,7 +77,10 @@ def main():
             print(
                 "  of the slower of the two: "
                 + ", ".join(
-                    f"{how} {100 * t[f'files to features ({how})'] / min(t['decoding'], t['network']):.0f}%"
+                    (
+                        f"{how} "
+                        f"{100 * t[f'files to features ({how})'] / min(t['decoding'], t['network']):.0f}%"
+                    )
                     for how in cuts
                 )
                 + " (wanted: 85)"

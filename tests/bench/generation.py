@@ -1,4 +1,8 @@
-"""How much does the key-value cache save? `make bench`. Greedy generation of the roles of 1326 segments, with and without, side by side in one process; then the sentences are compared."""
+"""How much does the key-value cache save? `make bench`.
+
+Greedy generation of the roles of 1326 segments, with and without, side by side in one process; then
+the sentences are compared.
+"""
 
 import time
 
@@ -48,9 +52,16 @@ def main():
             ],
         )
         print(
-            f"{SEGMENTS} segments, {5 * SEGMENTS} events, {name}: with cache {a:.1f} s, without {b:.1f} s, ratio {b / a:.1f} (wanted at least 5); {same} of {len(with_cache)} sentences equal token for token"
+            (
+                f"{SEGMENTS} segments, {5 * SEGMENTS} events, {name}: with cache {a:.1f} s, "
+                f"without {b:.1f} s, ratio {b / a:.1f} (wanted at least 5); {same} of "
+                f"{len(with_cache)} sentences equal token for token"
+            )
             + (
-                f", the others where the two best tokens are {max(gaps):.0e} apart at most (rounding of float32)"
+                (
+                    f", the others where the two best tokens are {max(gaps):.0e} apart at most "
+                    "(rounding of float32)"
+                )
                 if gaps
                 else ""
             )

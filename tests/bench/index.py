@@ -1,4 +1,6 @@
-"""How long does the index of 1,000 clips take, and what does it cost beside reading them? `make bench`. One core; the clips of loading.py (H.264, 300 frames)."""
+"""How long does the index of 1,000 clips take, and what does it cost beside reading them? `make
+bench`. One core; the clips of loading.py (H.264, 300 frames).
+"""
 
 import statistics
 import tempfile

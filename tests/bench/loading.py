@@ -1,4 +1,8 @@
-"""How fast do two clips of a video come out of its file? `make bench`. One core; Kinetics-like files (H.264, 340 x 256, 30 frames a second, 10 s); ours, bare PyAV decoding of the same frames, and pytorchvideo's LabeledVideoDataset, all in one run, medians of five."""
+"""How fast do two clips of a video come out of its file? `make bench`.
+
+One core; Kinetics-like files (H.264, 340 x 256, 30 frames a second, 10 s); ours, bare PyAV decoding
+of the same frames, and pytorchvideo's LabeledVideoDataset, all in one run, medians of five.
+"""
 
 import statistics
 import tempfile
@@ -18,7 +22,9 @@ T, SECONDS, VIDEOS = 32, 64 / 30, 12  # SlowFast 8x8: 32 frames, every second on
 
 
 def write(path, seed):
-    """Moving blobs over a textured ground, with the encoder's own settings (x264 medium, a keyframe at most every 250 frames)."""
+    """Moving blobs over a textured ground, with the encoder's own settings (x264 medium, a keyframe
+    at most every 250 frames).
+    """
     r = np.random.default_rng(seed)
     ground = (np.kron(r.random((32, 43, 3)), np.ones((8, 8, 1)))[:256, :340] * 160).astype(np.uint8)
     with av.open(str(path), "w") as box:
@@ -40,7 +46,9 @@ def ours(paths, starts):
 
 
 def bare(paths, starts):
-    """Only decoding: from the keyframe before the first wanted frame to the last wanted frame, nothing converted."""
+    """Only decoding: from the keyframe before the first wanted frame to the last wanted frame,
+    nothing converted.
+    """
     for p, ss in zip(paths, starts):
         with av.open(str(p)) as box:
             s = box.streams.video[0]
@@ -87,7 +95,9 @@ def main():
     for name, t in seconds.items():
         print(f"  {name:22}{t:7.2f} s   {2 * VIDEOS / t:6.1f} clips/s")
     print(
-        f"  ours against LabeledVideoDataset: {seconds['LabeledVideoDataset'] / seconds['ours']:.1f} times (wanted: 4); against bare decoding: {100 * seconds['bare decoding'] / seconds['ours']:.0f}% (wanted: 70)"
+        "  ours against LabeledVideoDataset: "
+        f"{seconds['LabeledVideoDataset'] / seconds['ours']:.1f} times (wanted: 4); against "
+        f"bare decoding: {100 * seconds['bare decoding'] / seconds['ours']:.0f}% (wanted: 70)"
     )
 
 

@@ -1,6 +1,8 @@
-"""LVU: nine tasks of one row at tiny's size, for both models, and the memory of 1,000 videos at the paper's feature length. `make bench`.
+"""LVU: nine tasks of one row at tiny's size, for both models, and the memory of 1,000 videos at the
+paper's feature length. `make bench`.
 
-The time of a row is what stage 50 does with the features in memory: per task a fresh model, 15 epochs, all windows of the test videos."""
+The time of a row is what stage 50 does with the features in memory: per task a fresh model, 15
+epochs, all windows of the test videos."""
 
 import resource
 import subprocess
@@ -76,14 +78,19 @@ def nine_tasks(kind, root):
 
 
 def memory(folder):
-    """In a process of its own: a store of 1,000 videos is read, one task learned for an epoch and all windows of its test videos scored."""
+    """In a process of its own: a store of 1,000 videos is read, one task learned for an epoch and
+    all windows of its test videos scored.
+    """
     root = Path(folder) / "lvu"
     features, _ = read_store(Path(folder) / "store")
     splits = read_splits(root, "genre")
     X = sample_events(features, list(splits["train"].video_id))
     done = run_task(LvuModel(Trunk(X), 4), "genre", SceneWindows(features), splits, epochs=1)
     print(
-        f"1,000 videos, {sum(map(len, features.values())):,} events of 2,304 numbers ({sum(x.nbytes for x in features.values()) / 2**30:.2f} GiB): peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB; {len(done['test'])} test videos scored"
+        f"1,000 videos, {sum(map(len, features.values())):,} events of 2,304 numbers "
+        f"({sum(x.nbytes for x in features.values()) / 2**30:.2f} GiB): peak "
+        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB; "
+        f"{len(done['test'])} test videos scored"
     )
 
 

@@ -1,4 +1,7 @@
-"""How long do the official scores take at full size? `make bench`. One core, CPU seconds, best of five; CIDEr side by side with pycocoevalcap's on the same items."""
+"""How long do the official scores take at full size? `make bench`.
+
+One core, CPU seconds, best of five; CIDEr side by side with pycocoevalcap's on the same items.
+"""
 
 import resource
 import sys
@@ -34,7 +37,8 @@ def main():
     split, vinfo, annotations, said = full_size()
     start = gib()
     print(
-        f"{len(split)} segments, {len(annotations) // len(split)} annotations each; CPU seconds on one core, best of five"
+        f"{len(split)} segments, {len(annotations) // len(split)} annotations each; CPU "
+        "seconds on one core, best of five"
     )
     for task, limit in (("verbs", 0.4), ("relations", 0.4), ("roles", 3.0)):
         seconds, scores = best_of(5, lambda: evaluate(task, said[task], split, vinfo, annotations))
@@ -44,7 +48,8 @@ def main():
     again, _ = best_of(5, lambda: scorer(np.ones(len(split))))
     print(f"  {len(items)} role items, BLEU included; one draw of the bootstrap: {again:.3f} s")
     print(
-        f"  peak memory {gib():.2f} GiB, of which the made-up data {start:.2f} GiB (wanted: under 1 GB)"
+        f"  peak memory {gib():.2f} GiB, of which the made-up data {start:.2f} GiB (wanted: "
+        "under 1 GB)"
     )
 
     from pycocoevalcap.cider.cider import Cider
@@ -75,10 +80,13 @@ def main():
 
     (a, x), (b, y) = best_of(5, ours), best_of(2, theirs)
     print(
-        f"CIDEr over all items, per verb and per role ({len(groups)} lists), same items, same process:"
+        f"CIDEr over all items, per verb and per role ({len(groups)} lists), same items, "
+        "same process:"
     )
     print(
-        f"  ours {a:.2f} s, pycocoevalcap 1.2 {b:.2f} s: ratio {b / a:.1f}; CIDEr of all items {x[0]:.12f} and {float(y[0]):.12f}, largest difference of any list {max(abs(p - q) for p, q in zip(sorted(x[1:]), sorted(map(float, y[1:])))):.1e}"
+        f"  ours {a:.2f} s, pycocoevalcap 1.2 {b:.2f} s: ratio {b / a:.1f}; CIDEr of all "
+        f"items {x[0]:.12f} and {float(y[0]):.12f}, largest difference of any list "
+        f"{max(abs(p - q) for p, q in zip(sorted(x[1:]), sorted(map(float, y[1:])))):.1e}"
     )
 
 

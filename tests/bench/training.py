@@ -1,6 +1,8 @@
-"""How fast is a training step, and what does the loop around it cost? `make bench`. All sides in one run, one after the other in turns, medians.
+"""How fast is a training step, and what does the loop around it cost? `make bench`. All sides in
+one run, one after the other in turns, medians.
 
-A narrow SlowFast (stem of 16 channels, 64 x 64, 16 frames, batch 16) on the CPU; where there is a GPU also the paper's R50 on it, and then the
+A narrow SlowFast (stem of 16 channels, 64 x 64, 16 frames, batch 16) on the CPU; where there is a
+GPU also the paper's R50 on it, and then the
 results go to runs/reference/gpu/<name>.json."""
 
 import json
@@ -21,7 +23,9 @@ CLASSES = 10
 
 
 def plain(frames, size, width, depth, device):
-    """pytorchvideo's own model with its own head, as their tutorial builds it; the slow pathway is taken outside."""
+    """pytorchvideo's own model with its own head, as their tutorial builds it; the slow pathway is
+    taken outside.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from pytorchvideo.models.slowfast import create_slowfast
@@ -130,7 +134,9 @@ def loop(frames=16, size=64, batch=16, n=12):
 
 
 def few_channels(batch=64, frames=8, size=48):
-    """The first convolution of the fast pathway, forward and backward, as pytorchvideo has it and over space first."""
+    """The first convolution of the fast pathway, forward and backward, as pytorchvideo has it and
+    over space first.
+    """
     torch.manual_seed(0)
     last = dict(memory_format=torch.channels_last_3d)  # as the training has it
     conv, x = (
@@ -147,7 +153,9 @@ def few_channels(batch=64, frames=8, size=48):
 
 
 def on_gpu(batch=32):
-    """The paper's network at its size on this machine's GPU: step time, clips/s, share of the measured bf16 matrix rate, peak memory, and what each switch brings."""
+    """The paper's network at its size on this machine's GPU: step time, clips/s, share of the
+    measured bf16 matrix rate, peak memory, and what each switch brings.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
     a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
@@ -203,28 +211,37 @@ def main():
     }
     t = steps(16, 64, 16, 18, 16, "cpu", settings, 9)
     print(
-        "a training step, narrow SlowFast, 16 clips of 16 frames of 64 x 64, one thread, medians of nine:"
+        "a training step, narrow SlowFast, 16 clips of 16 frames of 64 x 64, one thread, "
+        "medians of nine:"
     )
     for name, s in t.items():
         print(
-            f"  {name:26}{1000 * s:7.0f} ms   {16 / s:6.1f} clips/s   {t['plain float32'] / s:5.2f} times the plain float32 step"
+            f"  {name:26}{1000 * s:7.0f} ms   {16 / s:6.1f} clips/s   "
+            f"{t['plain float32'] / s:5.2f} times the plain float32 step"
         )
     print(
-        f"  same precision: float32 {t['plain float32'] / t['ours float32']:.2f} times plain, bf16 {t['plain bf16'] / t['ours bf16']:.2f} times plain (wanted: 1 or more)"
+        f"  same precision: float32 {t['plain float32'] / t['ours float32']:.2f} times "
+        f"plain, bf16 {t['plain bf16'] / t['ours bf16']:.2f} times plain (wanted: 1 or more)"
     )
     if bf16:
         print(
-            f"  fastest settings: {t['plain float32'] / min(s for k, s in t.items() if k.startswith('ours')):.2f} times the plain float32 step (wanted: 1.35)"
+            "  fastest settings: "
+            f"{t['plain float32'] / min(s for k, s in t.items() if k.startswith('ours')):.2f} "
+            "times the plain float32 step (wanted: 1.35)"
         )
     else:
         print("  this CPU has no bf16 instructions: the ratio for them was not measured")
     c = few_channels()
     print(
-        f"  the fast pathway's first convolution, 64 clips of 8 frames of 48 x 48: {1000 * c['conv3d']:.0f} ms as a 3D convolution, {1000 * c['over space first']:.0f} ms over space first, {c['conv3d'] / c['over space first']:.1f} times as fast"
+        "  the fast pathway's first convolution, 64 clips of 8 frames of 48 x 48: "
+        f"{1000 * c['conv3d']:.0f} ms as a 3D convolution, "
+        f"{1000 * c['over space first']:.0f} ms over space first, "
+        f"{c['conv3d'] / c['over space first']:.1f} times as fast"
     )
     l = loop()
     print(
-        f"  a whole epoch with `fit`: {100 * (l['fit'] / l['bare loop'] - 1):+.1f}% against a bare loop (wanted: at most +5)"
+        f"  a whole epoch with `fit`: {100 * (l['fit'] / l['bare loop'] - 1):+.1f}% against "
+        "a bare loop (wanted: at most +5)"
     )
     if torch.cuda.is_available():
         on_gpu()

@@ -1,4 +1,6 @@
-"""The house: chapters whose arrows go down, doors that list what lies behind them, notebooks and package in step."""
+"""The house: chapters whose arrows go down, doors that list what lies behind them, notebooks and
+package in step.
+"""
 
 import ast
 import re
@@ -68,7 +70,9 @@ def test_chapters_are_those_of_the_plan():
 
 @pytest.mark.parametrize("notebook", ROOMS, ids=name_of)
 def test_arrows_go_down(notebook):
-    """Other chapters through their doors, and only those below; inside a chapter, earlier notebooks."""
+    """Other chapters through their doors, and only those below; inside a chapter, earlier
+    notebooks.
+    """
     chapter = module_of(notebook).split(".")[0]
     place = {module_of(p): p.stem for p in notebook.parent.glob("*.ipynb")}
     for module, name in imports(notebook):

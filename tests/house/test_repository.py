@@ -1,4 +1,6 @@
-"""The repository: stages with one parameter cell, small outputs, README, reference pages, lock, targets."""
+"""The repository: stages with one parameter cell, small outputs, README, reference pages, lock,
+targets.
+"""
 
 import ast
 import json
@@ -143,7 +145,9 @@ def test_pages_that_are_kept_allow_nothing_from_elsewhere():
 
 
 def test_readme_has_every_claim_whatever_came_out():
-    """The primary score of every claim and control, as the reference's report has judged it; failures included."""
+    """The primary score of every claim and control, as the reference's report has judged it;
+    failures included.
+    """
     path, readme = ROOT / "runs/reference/mini/claims.csv", (ROOT / "README.md").read_text()
     assert claims_markdown(path) in readme, "run `make notebooks`"
     first = read_claims(path).drop_duplicates(["claim", "task"])

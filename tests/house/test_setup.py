@@ -1,4 +1,6 @@
-"""Setting up: `make setup`, source distributions, homes that cannot be written to, kernels of others."""
+"""Setting up: `make setup`, source distributions, homes that cannot be written to, kernels of
+others.
+"""
 
 import json
 import os
@@ -22,7 +24,9 @@ def main():
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder that can be set up without a network: its lock is empty, and its uv is a program that only notes what it was asked for."""
+    """A folder that can be set up without a network: its lock is empty, and its uv is a program
+    that only notes what it was asked for.
+    """
     wheel = tmp_path / "uv-0.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as z:
         z.writestr("uv.py", UV)
@@ -34,7 +38,10 @@ def folder(tmp_path):
         z.writestr("uv-0.0.dist-info/entry_points.txt", "[console_scripts]\nuv = uv:main\n")
         z.writestr(
             "uv-0.0.dist-info/RECORD",
-            "uv.py,,\nuv-0.0.dist-info/METADATA,,\nuv-0.0.dist-info/WHEEL,,\nuv-0.0.dist-info/entry_points.txt,,\nuv-0.0.dist-info/RECORD,,\n",
+            (
+                "uv.py,,\nuv-0.0.dist-info/METADATA,,\nuv-0.0.dist-info/WHEEL,,\n"
+                "uv-0.0.dist-info/entry_points.txt,,\nuv-0.0.dist-info/RECORD,,\n"
+            ),
         )
     home = tmp_path / "a folder #1"
     (home / "runs").mkdir(parents=True)
@@ -93,7 +100,10 @@ def test_an_old_python_is_one_line_and_spoils_nothing(folder, tmp_path):
     assert (
         first.returncode
         and err.splitlines()[0]
-        == f"error: {old} is Python 3.10; hiermovie needs 3.11 or later: make setup PYTHON=python3.11"
+        == (
+            f"error: {old} is Python 3.10; hiermovie needs 3.11 or later: make setup "
+            "PYTHON=python3.11"
+        )
         and not (home / ".venv").exists()
     )
     (home / ".venv/bin").mkdir(parents=True)  # as an older version of this program left it

@@ -99,7 +99,9 @@ def test_census_of_the_whole_release():
 
 
 def stories(n=240):
-    """Features that know the verb: scene (E, 24) and instances of one person a second; target: the writer, whose refrain comes back."""
+    """Features that know the verb: scene (E, 24) and instances of one person a second; target: the
+    writer, whose refrain comes back.
+    """
     world, code, scene, objects, rows = (
         World(),
         {v: rng("code", v).standard_normal(24) for v in VERBS},
@@ -141,7 +143,9 @@ def build(kind, X):
 
 @pytest.mark.parametrize("kind", ["scene", "instance", "fused"])
 def test_learns_the_writer_and_nothing_from_shuffled_labels(kind):
-    """Films of writers who were told from others by their refrain; with the labels dealt out anew the test films are guessed as often as by chance."""
+    """Films of writers who were told from others by their refrain; with the labels dealt out anew
+    the test films are guessed as often as by chance.
+    """
     scene, objects, splits = stories()
     windows = dict(scene=SceneWindows(scene), instance=InstanceWindows(objects, CFG))
     windows = (
@@ -247,7 +251,9 @@ def test_impossible_counts(tmp_path, task, header, row, message):
 
 
 def test_the_majority_is_that_of_the_training_videos(lvu):
-    """In the test file every friend but two becomes a spouse: always answering the training majority, friend, is right twice."""
+    """In the test file every friend but two becomes a spouse: always answering the training
+    majority, friend, is right twice.
+    """
     p = lvu / "lvu_1.0/relationship/test.csv"
     lines = p.read_text().splitlines()
     friends = [k for k, line in enumerate(lines) if line.startswith("0 friend")]
@@ -270,7 +276,10 @@ def test_missing_videos_are_named_and_short_ones_too(lvu):
         need_videos(lvu, videos, there, "instances")
     with pytest.raises(
         InputError,
-        match=f"relationship/test.csv, row 2: video {ids[0]} lasts 20 s, shorter than a window of 60 s",
+        match=(
+            f"relationship/test.csv, row 2: video {ids[0]} lasts 20 s, shorter than a window of "
+            "60 s"
+        ),
     ):
         lvu_coverage(lvu, {ids[0]: 10}, tasks=["relationship"], short="refuse")
     c = (

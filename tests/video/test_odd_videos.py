@@ -1,4 +1,6 @@
-"""Every way of reading equals plain decoding, in every codec and container that can be written here; whatever a header says, and whatever is wrong with one file of many."""
+"""Every way of reading equals plain decoding, in every codec and container that can be written
+here; whatever a header says, and whatever is wrong with one file of many.
+"""
 
 import os
 import re
@@ -209,7 +211,9 @@ def test_joined_streams_keep_their_own_rates(rates, tmp_path):
 
 
 def test_stamps_that_overlap_mean_one_thing(tmp_path):
-    """A cut-and-joined MP4 in which a part begins before the last one ends: single reads, batches and memory agree."""
+    """A cut-and-joined MP4 in which a part begins before the last one ends: single reads, batches
+    and memory agree.
+    """
     path, tick = tmp_path / "o.mp4", Fraction(1, 12800)
     with av.open(str(path), "w") as box:
         s = box.add_stream("libx264", rate=FPS, options={"g": "12", "bf": "0"})
@@ -515,7 +519,9 @@ NAMES += [b"two\nlines.mp4", b'a,b "c".mp4', b"x" * 246 + b".mp4"]
 
 
 def test_names_in_any_bytes(tmp_path, monkeypatch, capsys):
-    """All have features but the one whose features' name would be too long; every one is in the coverage."""
+    """All have features but the one whose features' name would be too long; every one is in the
+    coverage.
+    """
     film = write(tmp_path / "film.mp4")
     names = [os.fsdecode(n) for n in NAMES]
     for name in names:
@@ -644,7 +650,9 @@ def some_frames(path, n=10):
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the collection of odd videos is not here")
 def test_odd_videos_of_others():
-    """What plain decoding gives without an error, every way of reading gives; the rest is refused by name."""
+    """What plain decoding gives without an error, every way of reading gives; the rest is refused
+    by name.
+    """
     refused = []
     for path in sorted(p for p in (SHARED / "odd_videos").iterdir() if p.suffix != ".csv"):
         try:

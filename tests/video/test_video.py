@@ -1,4 +1,6 @@
-"""Reading by seeking equals decoding from the start, whatever the codec, the keyframes, the rate and the rotation; several clips are read at once."""
+"""Reading by seeking equals decoding from the start, whatever the codec, the keyframes, the rate
+and the rotation; several clips are read at once.
+"""
 
 import re
 import threading
@@ -30,7 +32,9 @@ FPS = 8
 
 
 def write(path, n=64, codec="libx264", pts=None, **options):
-    """n frames of noise with a bright column that says the frame number; `pts` in eighths of a second."""
+    """n frames of noise with a bright column that says the frame number; `pts` in eighths of a
+    second.
+    """
     r = np.random.default_rng(0)
     with av.open(str(path), "w") as box:
         s = box.add_stream(codec, rate=FPS, options=options)
@@ -102,7 +106,9 @@ def test_variable_frame_rate(tmp_path):
     "turns,matrix", [(1, (0, 1, 0, -1, 0, 0)), (2, (-1, 0, 0, 0, -1, 0)), (3, (0, -1, 0, 1, 0, 0))]
 )
 def test_rotated_by_the_container(turns, matrix, tmp_path):
-    """A phone's video: stored lying, shown upright. `turns` quarter turns clockwise, written into the track header."""
+    """A phone's video: stored lying, shown upright. `turns` quarter turns clockwise, written into
+    the track header.
+    """
     path = write(tmp_path / "r.mp4", n=8)
     stored = plain(path)[1]
     data = bytearray(path.read_bytes())
@@ -136,7 +142,9 @@ def audio_only(path):
 
 
 def test_whatever_is_no_video_costs_one_line(tmp_path):
-    """Empty, text, zeros, audio, cut off in the middle: each is skipped with its name and its reason; the good one is used."""
+    """Empty, text, zeros, audio, cut off in the middle: each is skipped with its name and its
+    reason; the good one is used.
+    """
     good = write(tmp_path / "good.mp4")
     (tmp_path / "empty.mp4").write_bytes(b"")
     (tmp_path / "text.mp4").write_text("no film")
@@ -206,7 +214,9 @@ class Ranges(SimpleHTTPRequestHandler):
 
 
 def test_shards_on_disk_and_over_http(world, tmp_path):
-    """Clips in shards are the clips: read from the disk, by range requests, and by the WebDataset library."""
+    """Clips in shards are the clips: read from the disk, by range requests, and by the WebDataset
+    library.
+    """
     table = read_kinetics(world / "kinetics", "train")
     infos, _ = usable_videos(table.path, "clips")
     write_shards(table, infos, tmp_path, shard_mb=0.02)

@@ -1,4 +1,6 @@
-"""Scores: the shared cases of the official evaluator to 1e-9, properties against slow loops written from the definition alone, files, refusals."""
+"""Scores: the shared cases of the official evaluator to 1e-9, properties against slow loops written
+from the definition alone, files, refusals.
+"""
 
 import json
 import pickle
@@ -213,7 +215,9 @@ def test_roles_with_exactly_three_references(data):
 
 
 def test_many_segments_equal_the_plain_loops():
-    """Sixty segments of the benchmark's data: repeated strings, groups of one item, five annotators."""
+    """Sixty segments of the benchmark's data: repeated strings, groups of one item, five
+    annotators.
+    """
     split, vinfo, annotations, said = full_size(60, seed=3, verbs=40, words=200)
     close(
         evaluate("roles", said["roles"], split, None, annotations),
@@ -230,7 +234,9 @@ def test_many_segments_equal_the_plain_loops():
 
 
 def test_predictions_in_the_full_layout_are_read_for_coreference():
-    """Ev1 with an `Args` dictionary: co-reference reads the Args of all events under full names; captions do not see them."""
+    """Ev1 with an `Args` dictionary: co-reference reads the Args of all events under full names;
+    captions do not see them.
+    """
     split, _, annotations, said = full_size(5, seed=1, words=20)
     full = [
         dict(
@@ -343,7 +349,9 @@ def test_partial_predictions_score_as_weight_zero(task):
 
 
 def test_a_weight_is_a_repetition():
-    """A draw of the bootstrap is the plain score of a data set in which segments occur as often as they were drawn."""
+    """A draw of the bootstrap is the plain score of a data set in which segments occur as often as
+    they were drawn.
+    """
     said, split, vinfo, annotations = data_of("roles", 8)
     by = {s: [a for a in annotations if a["Ev1"]["vid_seg_int"] == s] for s in split}
     for weights in draws(split, 3, seed=2):
@@ -458,7 +466,10 @@ def test_the_command_line_from_files_to_intervals(task, name, key, tmp_path):
         code == 2
         and out == ""
         and err.count("\n") == 1
-        and "few.json: 2 of 12 segments have no prediction: ann_idx 0 (v_00000000000_seg_0_10), 1 (v_00000000000_seg_20_30)"
+        and (
+            "few.json: 2 of 12 segments have no prediction: ann_idx 0 (v_00000000000_seg_0_10), "
+            "1 (v_00000000000_seg_20_30)"
+        )
         in err
     )
     argv += [
@@ -616,7 +627,10 @@ REFUSED = {
         "relations",
         "pred",
         lambda v: set_in(v, 0, "pred_evrels_ev", 0, 1, "Because"),
-        "pred.json: segment v_00000000000_seg_0_10 Ev1: relation 'Because', expected one of Causes, Reaction To, Enables, NoRel",
+        (
+            "pred.json: segment v_00000000000_seg_0_10 Ev1: relation 'Because', expected one of "
+            "Causes, Reaction To, Enables, NoRel"
+        ),
     ),
     "unknown relation annotated": (
         "relations",
@@ -642,13 +656,19 @@ REFUSED = {
         lambda v: v[int(np.random.RandomState(5).permutation(4)[1])]["Ev2"]["Args"].pop(
             "Scene of the Event"
         ),
-        "ann.json: segment v_00000000000_seg_0_10 Ev2, role Scene of the Event: missing in another of the three references",
+        (
+            "ann.json: segment v_00000000000_seg_0_10 Ev2, role Scene of the Event: missing in "
+            "another of the three references"
+        ),
     ),
     "unknown role": (
         "roles",
         "ann",
         lambda v: [set_in(a, "Ev3", "Args", "ArgM (mood)", "glad") for a in v[:4]],
-        "ann.json: segment v_00000000000_seg_0_10 Ev3: role 'ArgM (mood)': not a role name of VidSitu",
+        (
+            "ann.json: segment v_00000000000_seg_0_10 Ev3: role 'ArgM (mood)': not a role name "
+            "of VidSitu"
+        ),
     ),
     "number for text": (
         "roles",
@@ -698,7 +718,9 @@ def test_refusals_name_file_segment_event_and_role(what, tmp_path, capsys):
 
 
 def test_a_role_only_some_references_have_is_refused_only_when_predicted(tmp_path):
-    """Soft LEA needs the CIDEr of every predicted mention, and only roles of the first reference have one."""
+    """Soft LEA needs the CIDEr of every predicted mention, and only roles of the first reference
+    have one.
+    """
     said, split, _, annotations = data_of("roles", 6)
     third = [a for a in annotations if a["Ev1"]["vid_seg_int"] == split[0]][
         int(np.random.RandomState(5).permutation(4)[2])
@@ -712,7 +734,10 @@ def test_a_role_only_some_references_have_is_refused_only_when_predicted(tmp_pat
     said[0]["vb_output"]["Ev1"]["Arg2"] = "a dog"
     with pytest.raises(
         InputError,
-        match="segment v_00000000000_seg_0_10 Ev1, role Arg2: predicted and in reference 2, but not in the first reference",
+        match=(
+            "segment v_00000000000_seg_0_10 Ev1, role Arg2: predicted and in reference 2, but "
+            "not in the first reference"
+        ),
     ):
         evaluate("roles", said, split, None, annotations)
 
@@ -847,7 +872,10 @@ def test_no_java_no_compiler_no_network(tmp_path):
     import sys
 
     release(tmp_path, "roles")
-    code = "import socket, sys\ndef no(*a, **k): raise OSError('no network')\nsocket.socket = no\nfrom hiermovie.app import main\nsys.exit(main(sys.argv[1:]))"
+    code = (
+        "import socket, sys\ndef no(*a, **k): raise OSError('no network')\nsocket.socket = no\n"
+        "from hiermovie.app import main\nsys.exit(main(sys.argv[1:]))"
+    )
     for task in ("verbs", "roles", "relations"):
         _, argv = release(tmp_path, task)
         done = subprocess.run(

@@ -90,7 +90,9 @@ def features_that_know(segments, dim=96, noise=0.3):
 
 
 def alone(segments):
-    """What the official scores need, with the first annotation as the only truth: (split, vinfo, annotations)."""
+    """What the official scores need, with the first annotation as the only truth: (split, vinfo,
+    annotations).
+    """
     one = [anns[0] for anns in segments.annotations]
     return (
         segments.ids,
@@ -174,7 +176,9 @@ def shuffled(segments, what):
 
 @pytest.mark.parametrize("task", ["verbs", "roles", "relations"])
 def test_shuffled_labels_teach_nothing(annotated, task):
-    """With the true labels a head is far above the majority answer, with shuffled ones not above it."""
+    """With the true labels a head is far above the majority answer, with shuffled ones not above
+    it.
+    """
     train, valid = (
         segments_of(annotated / "many", "train"),
         segments_of(annotated / "many", "valid"),
@@ -294,7 +298,10 @@ def test_stores_that_do_not_belong(annotated, tmp_path):
     )
     with pytest.raises(
         InputError,
-        match="c.safetensors: was pretrained on features of backbone run b2, but the features at hand are of b1",
+        match=(
+            "c.safetensors: was pretrained on features of backbone run b2, but the features at "
+            "hand are of b1"
+        ),
     ):
         load_contextualizer(tmp_path / "c.safetensors", X.shape[-1], "b1")
     with pytest.raises(
