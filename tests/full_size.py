@@ -45,7 +45,11 @@ def full_size(segments=1326, annotators=5, seed=0, verbs=1560, words=3000):
         )
         cast = [phrase() for _ in range(6)]
         roles = {
-            e: [k for k, p in zip(ROLES, (0.95, 0.8, 0.45, 0.3, 0.9, 0.3)) if r.random() < p]
+            e: [
+                k
+                for k, p in zip(ROLES, (0.95, 0.8, 0.45, 0.3, 0.9, 0.3), strict=True)
+                if r.random() < p
+            ]
             for e in EVENTS
         }
         for a in range(annotators):

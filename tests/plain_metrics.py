@@ -428,7 +428,7 @@ def best_assignment(clusters, others):
     smaller, larger = (clusters, others) if len(clusters) <= len(others) else (others, clusters)
     best = 0.0
     for partners in itertools.permutations(larger, len(smaller)):
-        best = max(best, sum(phi4(one, two) for one, two in zip(smaller, partners)))
+        best = max(best, sum(phi4(one, two) for one, two in zip(smaller, partners, strict=True)))
     return best
 
 
@@ -524,7 +524,7 @@ def roles(predictions, split, annotations):
         for role in by_role:
             result[f"{role}_{name}"] = by_role[role][name]
     cider_of = [{} for _ in references]
-    for item, score in zip(items, cider_scores(items)):
+    for item, score in zip(items, cider_scores(items), strict=True):
         cider_of[item["ann_idx"]][item["mention"]] = score
     result.update(coreference(outputs, references, cider_of))
     return result

@@ -33,7 +33,10 @@ def _features_of_one(model, video, args, coverage) -> None:
 
 
 def run_features(args) -> int:
-    "`hiermovie features VIDEO... --checkpoint C --out DIR`; `DIR/coverage.csv` says what became of every video."
+    """`hiermovie features VIDEO...
+
+    --checkpoint C --out DIR`; `DIR/coverage.csv` says what became of every video.
+    """
     from hiermovie.backbone import load_backbone
 
     stems = [Path(v).stem for v in args.videos]
@@ -68,10 +71,13 @@ def run_convert(args) -> int:
     save_backbone(args.out, model, source=about["source"], trained_on=about.get("channels", "RGB"))
     if about.get("channels") == "BGR":
         print(
-            "trained on clips with blue first; its first layer is turned round, so that it takes red first"
+            "trained on clips with blue first; its first layer is turned round, so that it "
+            "takes red first"
         )
     print(
-        f"{about['source']}: {type(model).__name__}, {', '.join(f'{k} {v}' for k, v in vars(model.cfg).items())}, features of {model.dim} numbers"
+        f"{about['source']}: {type(model).__name__}, "
+        f"{', '.join(f'{k} {v}' for k, v in vars(model.cfg).items())}, features of "
+        f"{model.dim} numbers"
     )
     if about["dropped"]:
         print(
@@ -146,7 +152,9 @@ def _check_out(out, inputs):  # before hours of work, not after
 
 # %% ../../nbs/library/8_app/04_cli.ipynb #90e59486
 def run_audit(args) -> int:
-    "`hiermovie audit ROOT [--out DIR]`: what an LVU table on these files would rest on (11e_audit)."
+    """`hiermovie audit ROOT [--out DIR]`: what an LVU table on these files would rest on
+    (11e_audit).
+    """
     from hiermovie.lvu import census, conclusions, overlaps, show_overlaps
 
     if args.out and Path(args.out).exists() and not Path(args.out).is_dir():
@@ -161,7 +169,9 @@ def run_audit(args) -> int:
 
 
 def run_check(args) -> int:
-    "`hiermovie check [--profile P] [--out RUNS] [--reference DIR] [--keep]`: compare a run with the reference results (12b_check); exit code 1 when something moved."
+    """`hiermovie check [--profile P] [--out RUNS] [--reference DIR] [--keep]`: compare a run with
+    the reference results (12b_check); exit code 1 when something moved.
+    """
     from hiermovie.results import check, keep_reference
 
     profile = Path(args.profile).stem
@@ -178,7 +188,9 @@ def run_check(args) -> int:
 
 # %% ../../nbs/library/8_app/04_cli.ipynb #714d8aac
 def run_data_check(args) -> int:
-    "`hiermovie data check ROOT [--whole] [--out DIR]`; exit code 1 when something is missing or broken."
+    """`hiermovie data check ROOT [--whole] [--out DIR]`; exit code 1 when something is missing or
+    broken.
+    """
     from hiermovie.app.datacheck import check_data, write_check
     from hiermovie.video import VideoIndexes
 
@@ -200,7 +212,9 @@ def run_data_check(args) -> int:
 
 # %% ../../nbs/library/8_app/04_cli.ipynb #f0029def
 def run_reproduce(args) -> int:
-    "`hiermovie reproduce --profile P [--cores N] [--data DIR [--data-content]] [--out DIR] [RUN...]`, from the root of the repository."
+    """`hiermovie reproduce --profile P [--cores N] [--data DIR [--data-content]] [--out DIR]
+    [RUN...]`, from the root of the repository.
+    """
     from hiermovie.app.reproduction import reproduce
 
     return reproduce(
@@ -231,7 +245,11 @@ def parser() -> argparse.ArgumentParser:
     e.add_argument(
         "--predictions",
         required=True,
-        help="official pickle or its JSON twin; lvu: scores per video, or a list of windows with softmax scores; like_ratio and view_count on the scale of the release: 10 * like / (like + dislike) - 9.138, ln(views) - 11.764",
+        help=(
+            "official pickle or its JSON twin; lvu: scores per video, or a list of windows with "
+            "softmax scores; like_ratio and view_count on the scale of the release: 10 * like / "
+            "(like + dislike) - 9.138, ln(views) - 11.764"
+        ),
     )
     for name, text in (
         ("--split-file", "vseg_split_*_lb.json"),
@@ -249,7 +267,10 @@ def parser() -> argparse.ArgumentParser:
     )
     e.add_argument(
         "--out",
-        help="write all scores as JSON here; without it JSON goes to standard output, and the readable table to standard error",
+        help=(
+            "write all scores as JSON here; without it JSON goes to standard output, and the "
+            "readable table to standard error"
+        ),
     )
     e.add_argument(
         "--bootstrap",
@@ -268,11 +289,17 @@ def parser() -> argparse.ArgumentParser:
     e.add_argument(
         "--compare",
         metavar="OTHER",
-        help="a second prediction file: differences on the same draws (1000, unless --bootstrap says)",
+        help=(
+            "a second prediction file: differences on the same draws (1000, unless --bootstrap "
+            "says)"
+        ),
     )
     a = sub.add_parser(
         "audit",
-        help="LVU's CSV files: sizes, baselines with intervals, dead classes, videos and movies that are shared",
+        help=(
+            "LVU's CSV files: sizes, baselines with intervals, dead classes, videos and movies "
+            "that are shared"
+        ),
     )
     a.set_defaults(run=run_audit)
     a.add_argument(
@@ -284,7 +311,10 @@ def parser() -> argparse.ArgumentParser:
         .add_subparsers(dest="what", required=True)
         .add_parser(
             "convert",
-            help="PySlowFast .pyth, pytorchvideo, VidSitu .pth, Caffe2 .pkl, or ours, to our safetensors",
+            help=(
+                "PySlowFast .pyth, pytorchvideo, VidSitu .pth, Caffe2 .pkl, or ours, to our "
+                "safetensors"
+            ),
         )
     )
     c.set_defaults(run=run_convert)
@@ -293,7 +323,10 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument(
         "--alpha",
         type=int,
-        help="fast frames per slow frame, when the file does not say (default: 4, or 8 with a fusion kernel of 5)",
+        help=(
+            "fast frames per slow frame, when the file does not say (default: 4, or 8 with a "
+            "fusion kernel of 5)"
+        ),
     )
     k = sub.add_parser(
         "check", help="compare a finished run of a profile with its reference results"
@@ -335,7 +368,10 @@ def parser() -> argparse.ArgumentParser:
     d.add_argument(
         "--out",
         metavar="DIR",
-        help="folder for splits.csv, files.csv (a row for every file; up to 40 are printed) and video_index.json (which the next check reads)",
+        help=(
+            "folder for splits.csv, files.csv (a row for every file; up to 40 are printed) and "
+            "video_index.json (which the next check reads)"
+        ),
     )
     r = sub.add_parser("reproduce", help="run a profile: every stage, every table, the report page")
     r.set_defaults(run=run_reproduce)
@@ -345,7 +381,10 @@ def parser() -> argparse.ArgumentParser:
     r.add_argument(
         "--data-content",
         action="store_true",
-        help="know videos by every byte, not by name, size and time of the last change: slow, and another key than without",
+        help=(
+            "know videos by every byte, not by name, size and time of the last change: slow, and "
+            "another key than without"
+        ),
     )
     r.add_argument("--out", help="folder for the runs; default: runs/<profile>")
     r.add_argument(

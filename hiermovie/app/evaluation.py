@@ -121,7 +121,10 @@ def evaluate_files(
     seed: int = 0,
     unit: str = "segments",  # VidSitu: segments, or videos (all segments of a video together)
 ) -> dict:
-    "Official scores; `partial`, `scored`, `of`, `missing`; `bootstrap` with the intervals of all scores; `comparison` with the differences to the second file, on what both predict; `table`, the readable rows."
+    """Official scores; `partial`, `scored`, `of`, `missing`; `bootstrap` with the intervals of all
+    scores; `comparison` with the differences to the second file, on what both predict; `table`,
+    the readable rows.
+    """
     if not 0 <= draws <= 100_000:
         raise InputError(f"bootstrap: {draws} draws, expected 1 to 100000, or 0 for none")
     if unit not in ("segments", "videos"):
@@ -185,7 +188,11 @@ def _differences(files, table, c, of):
         if not d or d["low"] is None or not row["name"]:
             continue
         lines.append(
-            f"{row['name']:12}{times * d['difference']:+8.2f}  [{times * d['low']:+.2f}, {times * d['high']:+.2f}]  larger in {100 * d['larger']:.0f}%, equal in {100 * d['equal']:.0f}% of the draws"
+            (
+                f"{row['name']:12}{times * d['difference']:+8.2f}  [{times * d['low']:+.2f}, "
+                f"{times * d['high']:+.2f}]  larger in {100 * d['larger']:.0f}%, equal in "
+                f"{100 * d['equal']:.0f}% of the draws"
+            )
             + ("  partial" if c["partial"] else "")
         )
     return lines

@@ -35,7 +35,9 @@ from hiermovie.base import (
 def need_package(
     root: str | Path,  # of the repository
 ) -> None:
-    "`InputError` when the imported package is not the one of this folder, or not what its notebooks export."
+    """`InputError` when the imported package is not the one of this folder, or not what its
+    notebooks export.
+    """
     root, imported = Path(root), Path(hiermovie.__file__).parent
     if imported.resolve() != (root / "hiermovie").resolve():
         raise InputError(
@@ -46,7 +48,8 @@ def need_package(
     )
     if wrong:
         raise InputError(
-            f"{', '.join(map(str, wrong))}: not what the package has; `make export` writes the package from the notebooks"
+            f"{', '.join(map(str, wrong))}: not what the package has; `make export` writes "
+            "the package from the notebooks"
         )
 
 
@@ -72,7 +75,9 @@ def _writable(folder: str) -> bool:
 def stage_environment(
     out: Path,  # folder of the runs
 ) -> dict:
-    "The environment in which stages run: programs of this Python, one thread per process, a home that can be written to."
+    """The environment in which stages run: programs of this Python, one thread per process, a home
+    that can be written to.
+    """
     env = dict(
         os.environ,
         PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -103,7 +108,9 @@ def failures(
     plan: dict,
     since: float,  # time.time() of the start
 ) -> list:  # one line per failed run
-    "Why runs failed: the error that the executed notebook has stored, else the last line of the log."
+    """Why runs failed: the error that the executed notebook has stored, else the last line of the
+    log.
+    """
     out, lines = Path(plan["out"]), []
     for name, run in plan["runs"].items():
         log = out / "notebooks" / f"{name}.log"

@@ -21,7 +21,9 @@ _CAFFE2_BN = {"s": "weight", "b": "bias", "rm": "running_mean", "riv": "running_
 
 
 def from_caffe2(name: str) -> str | None:
-    "PySlowFast's name of a Caffe2 tensor; None for what training left behind (momentum, learning rate, step) and for the classifier."
+    """PySlowFast's name of a Caffe2 tensor; None for what training left behind (momentum, learning
+    rate, step) and for the classifier.
+    """
     if name.endswith("_momentum") or name in ("lr", "model_iter") or name.startswith("pred_"):
         return None
     fast, body = name.startswith("t_"), name.removeprefix("t_")
@@ -41,7 +43,9 @@ def from_caffe2(name: str) -> str | None:
 
 
 def from_pyslowfast(name: str) -> str | None:
-    "pytorchvideo's name of a PySlowFast tensor; None for the classifier; a name that is not PySlowFast's comes back as it is."
+    """pytorchvideo's name of a PySlowFast tensor; None for the classifier; a name that is not
+    PySlowFast's comes back as it is.
+    """
     if name.startswith("head."):
         return None
     if m := re.fullmatch(r"s1\.pathway(\d)_stem\.(conv|bn)\.(\w+)", name):
@@ -58,7 +62,10 @@ def from_pyslowfast(name: str) -> str | None:
 def read_weights(
     path: str | Path,
 ) -> tuple:  # (name -> tensor, configuration as text or None, where from)
-    "The tensors of a checkpoint under its own names: PySlowFast or pytorchvideo (`model_state`), VidSitu (`model_state_dict`), a bare state dict, or Caffe2 (`blobs`, `.pkl`). `InputError` for anything else; nothing in the file is executed."
+    """The tensors of a checkpoint under its own names: PySlowFast or pytorchvideo (`model_state`),
+    VidSitu (`model_state_dict`), a bare state dict, or Caffe2 (`blobs`, `.pkl`). `InputError`
+    for anything else; nothing in the file is executed.
+    """
     path = need_file(path, "checkpoint")
     if path.suffix == ".pkl":
         blobs = read_pickle(path)
@@ -78,7 +85,8 @@ def read_weights(
         value = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:
         raise InputError(
-            f"{path}: not a checkpoint that can be read without executing it ({type(e).__name__}: {str(e).splitlines()[0][:200]})"
+            f"{path}: not a checkpoint that can be read without executing it "
+            f"({type(e).__name__}: {str(e).splitlines()[0][:200]})"
         ) from e  # torch raises many kinds
     where = next(
         (
@@ -128,7 +136,10 @@ def _own_name(name, source, inside):  # pytorchvideo's name, or None
 def read_foreign(
     path: str | Path,
 ) -> tuple:  # (name -> tensor, arch, dict(source, dropped, channels))
-    "The backbone in a foreign checkpoint under pytorchvideo's names, for clips with red first; its architecture (see `architecture`); what was left out and the order of colours in which it was trained."
+    """The backbone in a foreign checkpoint under pytorchvideo's names, for clips with red first;
+    its architecture (see `architecture`); what was left out and the order of colours in which it
+    was trained.
+    """
     tensors, cfg, source = read_weights(path)
     inside = any(
         ".sf_mdl." in f".{k}" for k in tensors
@@ -172,7 +183,8 @@ def _config(text, path):  # what PySlowFast's stored configuration says of the i
     data, slowfast = _section(cfg, "DATA"), _section(cfg, "SLOWFAST")
     if data.get("MEAN", [0.45] * 3) != [0.45] * 3 or data.get("STD", [0.225] * 3) != [0.225] * 3:
         raise InputError(
-            f"{path}: trained on clips normalized with mean {data.get('MEAN')} and deviation {data.get('STD')}; here clips have 0.45 and 0.225"
+            f"{path}: trained on clips normalized with mean {data.get('MEAN')} and deviation "
+            f"{data.get('STD')}; here clips have 0.45 and 0.225"
         )
     found = dict(
         alpha=slowfast.get("ALPHA"), frames=data.get("NUM_FRAMES"), size=data.get("TEST_CROP_SIZE")
@@ -203,7 +215,8 @@ def architecture(
     depth = DEPTHS.get(tuple(blocks[str(k)] for k in (1, 2, 3, 4)))
     if stem is None or stem.ndim != 5 or depth is None or two and (fast is None or fuse is None):
         raise InputError(
-            f"{path}: not a SlowFast or Slow ResNet of depth 18, 50, 101 or 152; its tensors are {', '.join(list(tensors)[:3])} ..."
+            f"{path}: not a SlowFast or Slow ResNet of depth 18, 50, 101 or 152; its tensors "
+            f"are {', '.join(list(tensors)[:3])} ..."
         )
     if not two:
         return dict(

@@ -20,10 +20,14 @@ def nt_xent(
     z2: torch.Tensor,  # (B, P) of the second views
     temperature: float = 0.1,
 ):
-    "Mean over the 2B anchors; each against its partner and the 2B - 2 others. Inputs are normalized inside. With W processes: over this one's 2B anchors, each against the 2WB - 2 others of all."
+    """Mean over the 2B anchors; each against its partner and the 2B - 2 others. Inputs are
+    normalized inside. With W processes: over this one's 2B anchors, each against the 2WB - 2
+    others of all.
+    """
     if z1.shape != z2.shape or z1.ndim != 2 or len(z1) < 2:
         raise InputError(
-            f"nt_xent: two (B, P) tensors with B >= 2 expected, got {tuple(z1.shape)} and {tuple(z2.shape)}"
+            f"nt_xent: two (B, P) tensors with B >= 2 expected, got {tuple(z1.shape)} and "
+            f"{tuple(z2.shape)}"
         )
     B, W, me = len(z1), world(), rank() * len(z1) + torch.arange(len(z1), device=z1.device)
     with torch.autocast(z1.device.type, enabled=False):  # similarities in full precision
@@ -42,7 +46,10 @@ def two_starts(
     r: np.random.Generator,
     apart: float = 0.0,  # smallest gap, as a share of the largest one; CVRL: 0
 ) -> tuple:  # (start of view 1, start of view 2)
-    "CVRL's time-gap sampling. A video shorter than a clip gives both views the start 0 (and is repeated: `looped`)."
+    """CVRL's time-gap sampling.
+
+    A video shorter than a clip gives both views the start 0 (and is repeated: `looped`).
+    """
     M = max(0.0, duration - clip_s)
     gap = M * (apart + (1 - apart) * (1 - np.sqrt(1 - r.random())))
     first = r.random() * (M - gap)
@@ -80,7 +87,9 @@ def cvrl_augment(
 
 # %% ../../nbs/library/3_backbone/03_contrastive.ipynb #1282aa78
 class TwoViews(torch.utils.data.Dataset):
-    "Items (view 1, view 2), each float32 (3, T, S, S), of video files; everything random comes from (seed, epoch, index)."
+    """Items (view 1, view 2), each float32 (3, T, S, S), of video files; everything random comes
+    from (seed, epoch, index).
+    """
 
     def __init__(
         self,
@@ -125,7 +134,7 @@ class TwoViews(torch.utils.data.Dataset):
         xs = [torch.from_numpy(f).permute(0, 3, 1, 2) for f in self.frames(i)]
         return tuple(
             to_clip(seeded(a, x, self.seed, "augment", self.epoch, i, v))
-            for v, (a, x) in enumerate(zip(self.augments, xs))
+            for v, (a, x) in enumerate(zip(self.augments, xs, strict=False))
         )
 
 # %% ../../nbs/library/3_backbone/03_contrastive.ipynb #73cc60c5
@@ -142,8 +151,8 @@ def show_views(data: TwoViews, i: int, frames: int = 5):
         for v in views
     ]
     fig, axes = plt.subplots(2, 2, figsize=(9, 2.4))
-    for row, clips, name in zip(axes, (raw, seen), ("frames", "augmented")):
-        for k, (ax, c) in enumerate(zip(row, clips)):
+    for row, clips, name in zip(axes, (raw, seen), ("frames", "augmented"), strict=False):
+        for k, (ax, c) in enumerate(zip(row, clips, strict=False)):
             ax.imshow(
                 np.concatenate(list(c[np.linspace(0, len(c) - 1, frames).round().astype(int)]), 1)
             )

@@ -23,11 +23,15 @@ from ..video import MEAN, STD
 
 # %% ../../nbs/library/3_backbone/02_encoders.ipynb #2f540330
 class FewChannels(nn.Conv3d):
-    "A convolution that takes every frame and gives few channels: (B, C, T, H, W) to (B, O, T, h, w). On a CPU it is computed over space first, then over time."
+    """A convolution that takes every frame and gives few channels: (B, C, T, H, W) to (B, O, T, h,
+    w). On a CPU it is computed over space first, then over time.
+    """
 
     @classmethod
     def like(cls, conv: nn.Conv3d):
-        "The same convolution, with its weights; `InputError` when it does not keep the number of frames, or has a bias."
+        """The same convolution, with its weights; `InputError` when it does not keep the number of
+        frames, or has a bias.
+        """
         if (
             conv.stride[0] != 1
             or conv.padding[0] != conv.kernel_size[0] // 2
@@ -199,7 +203,9 @@ def save_backbone(
     model: nn.Module,  # SlowFast or Slow
     **about,  # how it was made
 ) -> None:
-    "Write a backbone as safetensors; the header has its architecture, the normalization of its clips and how they are sampled."
+    """Write a backbone as safetensors; the header has its architecture, the normalization of its
+    clips and how they are sampled.
+    """
     name = next((k for k, (kind, _) in MODELS.items() if isinstance(model, kind)), None)
     if name is None:
         raise InputError(
@@ -222,7 +228,9 @@ def load_foreign(
     path: str | Path,
     **arch,  # what the file does not say, such as alpha
 ) -> tuple:  # (backbone, dict(source, dropped, channels))
-    "A backbone from a checkpoint of PySlowFast, pytorchvideo, VidSitu or Caffe2, in evaluation mode."
+    """A backbone from a checkpoint of PySlowFast, pytorchvideo, VidSitu or Caffe2, in evaluation
+    mode.
+    """
     tensors, found, about = read_foreign(path)
     kind, config = MODELS[found.pop("model")]
     model = kind(config(**found | arch))
@@ -239,7 +247,9 @@ def load_foreign(
 
 # %% ../../nbs/library/3_backbone/02_encoders.ipynb #21f62b14
 def load_backbone(path: str | Path) -> nn.Module:
-    "A backbone in evaluation mode, from our safetensors or a foreign checkpoint: `m(clip)` gives (B, D). `InputError` when the file is neither, or its tensors do not fit."
+    """A backbone in evaluation mode, from our safetensors or a foreign checkpoint: `m(clip)` gives
+    (B, D). `InputError` when the file is neither, or its tensors do not fit.
+    """
     if Path(path).suffix != ".safetensors":
         return load_foreign(path)[0]
     tensors, header = read_tensors(path)

@@ -107,7 +107,9 @@ class Cutting:
 
 # %% ../../nbs/library/3_backbone/06_extraction.ipynb #4d4f1dd1
 def prefetch(items, ahead: int = 2):
-    "The items of an iterator, computed ahead in a thread; its exception comes out where the item would have been."
+    """The items of an iterator, computed ahead in a thread; its exception comes out where the item
+    would have been.
+    """
     box, stop = queue.Queue(ahead), threading.Event()
 
     def put(x):
@@ -196,7 +198,10 @@ def _normalized(frames, device):  # uint8 (B, T, S, S, 3) to float32 (B, 3, T, S
 
 @torch.no_grad()
 def features_of(model, paths, cut: Cutting = Cutting()):
-    "Yields (path, features float32 (E, D), None), or (path, None, error) for a file that cannot be used, in the order in which they are done; decodes ahead. The model is in evaluation mode meanwhile."
+    """Yields (path, features float32 (E, D), None), or (path, None, error) for a file that cannot
+    be used, in the order in which they are done; decodes ahead. The model is in evaluation mode
+    meanwhile.
+    """
     _channels_last(model)
     device, done = next(model.parameters()).device, {}
     with evaluating(model):
@@ -253,7 +258,8 @@ def _one_name_each(name, files):
     stems = pd.Series([Path(p).stem for p in files], dtype=str)
     if stems.duplicated().any():
         raise InputError(
-            f"set {name}: two videos are called {stems[stems.duplicated()].iloc[0]}; their features would overwrite each other"
+            f"set {name}: two videos are called {stems[stems.duplicated()].iloc[0]}; their "
+            "features would overwrite each other"
         )
 
 # %% ../../nbs/library/3_backbone/06_extraction.ipynb #155e3ae2
@@ -265,7 +271,8 @@ def _read_job(job):
         or not isinstance(spec["sets"], dict)
     ):
         raise InputError(
-            f"{job}: not an extraction job, expected checkpoint, store and sets (stage 20 writes it)"
+            f"{job}: not an extraction job, expected checkpoint, store and sets (stage 20 "
+            "writes it)"
         )
     for name, what in spec["sets"].items():
         try:
@@ -292,7 +299,8 @@ def _same_origin(folder, checkpoint, cut):  # of all features in a folder
         write_json(file, dict(key=key, cut=settings))
     if read_json(file)["key"] != key:
         raise InputError(
-            f"{folder}: has features of another checkpoint or another way of cutting; choose another store"
+            f"{folder}: has features of another checkpoint or another way of cutting; choose "
+            "another store"
         )
 
 
@@ -323,7 +331,10 @@ def _extract_set(store, name, paths, model, cut, coverage) -> None:  # one set o
 def extract(
     job: str | Path,  # file written by `write_job`
 ) -> None:
-    "Make the features of this process's share of a job's videos: `<store>/<set>/<stem>_feats.npy`; coverage in `<store>/coverage-<rank>-of-<processes>.csv`, whatever happens."
+    """Make the features of this process's share of a job's videos:
+    `<store>/<set>/<stem>_feats.npy`; coverage in `<store>/coverage-<rank>-of-<processes>.csv`,
+    whatever happens.
+    """
     spec = _read_job(job)
     model, store = load_backbone(spec["checkpoint"]).to(pick_device()), Path(spec["store"])
     if rank() == 0:
@@ -339,7 +350,9 @@ def extract(
 
 # %% ../../nbs/library/3_backbone/06_extraction.ipynb #9955b9d6
 def read_coverage(job: str | Path) -> Coverage:
-    "Which videos of a job have features, in the job's order; `InputError` when not every process has finished its share."
+    """Which videos of a job have features, in the job's order; `InputError` when not every process
+    has finished its share.
+    """
     spec, rows = _read_job(job), {}
     files = sorted(Path(spec["store"]).glob("coverage-*-of-*.csv"))
     for file in files:
@@ -350,7 +363,8 @@ def read_coverage(job: str | Path) -> Coverage:
     lost = [n for n in names if n not in rows]
     if lost:
         raise InputError(
-            f"{job}: {len(lost)} videos are in none of {len(files)} coverage files, first {lost[0]}; "
+            f"{job}: {len(lost)} videos are in none of {len(files)} coverage files, first "
+            f"{lost[0]}; "
             "has every process of `hiermovie extract` finished?"
         )
     return Coverage([rows[n] for n in names])

@@ -49,13 +49,17 @@ def optical_flow(
         else (lambda a, b: cv2.calcOpticalFlowFarneback(a, b, None, 0.5, 3, 15, 3, 5, 1.2, 0))
     )
     with _one_thread():
-        return np.stack([flow(grey(a), grey(b)) for a, b in zip(first, second)]).astype(np.float32)
+        return np.stack(
+            [flow(grey(a), grey(b)) for a, b in zip(first, second, strict=False)]
+        ).astype(np.float32)
 
 # %% ../../nbs/library/3_backbone/04_motion.ipynb #6b69c3c4
 def flow_edges(
     flow: np.ndarray,  # (T, H, W, 2)
 ) -> np.ndarray:  # float32 (T, H, W, 3): edges of u, of v, of both
-    "Length of the spatial gradient of each component, by Sobel's operator divided by 8 (change per pixel)."
+    """Length of the spatial gradient of each component, by Sobel's operator divided by 8 (change
+    per pixel).
+    """
     e = np.stack(
         [
             np.stack(
@@ -81,7 +85,9 @@ def shifted_starts(
     low: float = 0.5,
     high: float = 10.0,  # seconds
 ) -> tuple:  # (start of clip 1, start of clip 2)
-    "Two starts with a gap uniform in low..high, or as far as the video allows; 0 twice for a video shorter than a clip."
+    """Two starts with a gap uniform in low..high, or as far as the video allows; 0 twice for a
+    video shorter than a clip.
+    """
     M = max(0.0, duration - clip_s)
     gap = r.uniform(min(low, M), min(high, M))
     first = r.uniform(0, M - gap)
@@ -91,7 +97,9 @@ def shifted_starts(
 def motion_augments(
     size: int, strength: float = 1.0
 ) -> tuple:  # (visual, motion): transforms of (T, 3, H, W), one draw per clip
-    "MaCLR's crop and colour jitter (0.4, 0.4, 0.4); probabilities of jitter and grey are those of its fine-tuning."
+    """MaCLR's crop and colour jitter (0.4, 0.4, 0.4); probabilities of jitter and grey are those of
+    its fine-tuning.
+    """
     from torchvision.transforms import v2
 
     def crop():
@@ -110,7 +118,9 @@ def motion_augments(
 
 # %% ../../nbs/library/3_backbone/04_motion.ipynb #b313b34a
 class VisualAndMotion(torch.utils.data.Dataset):
-    "Items (visual 1, visual 2, motion 1, motion 2), each float32 (3, T, S, S), of video files; everything random comes from (seed, epoch, index)."
+    """Items (visual 1, visual 2, motion 1, motion 2), each float32 (3, T, S, S), of video files;
+    everything random comes from (seed, epoch, index).
+    """
 
     def __init__(
         self,
@@ -166,7 +176,13 @@ class VisualAndMotion(torch.utils.data.Dataset):
     def _remembered(self, path, times, step):  # the same; each pair of frames is computed once
         frames, pairs = (
             self.read.whole(path)[1],
-            list(zip(self.read.places(path, times), self.read.places(path, times + step))),
+            list(
+                zip(
+                    self.read.places(path, times),
+                    self.read.places(path, times + step),
+                    strict=False,
+                )
+            ),
         )
         for i, j in pairs:
             if (path, i, j) not in self.kept:
@@ -174,7 +190,9 @@ class VisualAndMotion(torch.utils.data.Dataset):
         return np.stack([self.kept[path, i, j] for i, j in pairs])
 
     def frames(self, i):
-        "Frames and flow edges of both clips before augmentation: two uint8 (T, H, W, 3), two float32 (T, H', W', 3)."
+        """Frames and flow edges of both clips before augmentation: two uint8 (T, H, W, 3), two
+        float32 (T, H', W', 3).
+        """
         info, path = self.infos[self.paths[i]], self.paths[i]
         step = 1 / (info.fps or 25)
         starts = shifted_starts(info.duration, self.clip_s, rng(self.seed, "shift", self.epoch, i))
@@ -230,8 +248,9 @@ def show_motion(data: VisualAndMotion, i: int, frames: int = 6):
         axes,
         (a, e[..., 2]),
         ("frames", "edges of the flow to the next frame (bright: moves unlike its neighbours)"),
+        strict=False,
     ):
-        for ax, k in zip(row, pick):
+        for ax, k in zip(row, pick, strict=False):
             ax.imshow(x[k], vmin=0, vmax=None if x.ndim == 4 else e[..., 2].max())
             ax.axis("off")
         row[0].set_title(name, fontsize=8, loc="left")
@@ -245,7 +264,9 @@ def info_nce(
     queue: torch.Tensor,  # (Q, P): wrong answers for everyone
     temperature: float = 0.1,
 ) -> torch.Tensor:
-    "Mean over the queries; inputs are normalized inside; no gradient to keys and queue is cut here."
+    """Mean over the queries; inputs are normalized inside; no gradient to keys and queue is cut
+    here.
+    """
     with torch.autocast(query.device.type, enabled=False):
         query, key, queue = (
             F.normalize(x.float() if x.dtype.itemsize < 4 else x, dim=1)
@@ -258,7 +279,9 @@ def info_nce(
 
 # %% ../../nbs/library/3_backbone/04_motion.ipynb #b5477081
 class Queue(nn.Module):
-    "The last `size` keys, unit length; the oldest go first. Called, it gives those that are there: (n, P), n <= size."
+    """The last `size` keys, unit length; the oldest go first. Called, it gives those that are
+    there: (n, P), n <= size.
+    """
 
     def __init__(self, size: int, dim: int):
         super().__init__()
@@ -295,7 +318,7 @@ class Momentum(nn.Module):
     @torch.no_grad()
     def follow(self):
         "One step of the copy towards the network."
-        for a, b in zip(self.slow.parameters(), self.net.parameters()):
+        for a, b in zip(self.slow.parameters(), self.net.parameters(), strict=False):
             a.lerp_(b, 1 - self.momentum)
 
 # %% ../../nbs/library/3_backbone/04_motion.ipynb #247b0f67
@@ -330,7 +353,10 @@ class MoDist(nn.Module):
             for net in (visual, motion)
         )
         self.queues = nn.ModuleDict(dict(v=Queue(queue, out), m=Queue(queue, out)))
-        self.temperature, self.weights = temperature, dict(zip(("vv", "vm", "mv", "mm"), weights))
+        self.temperature, self.weights = (
+            temperature,
+            dict(zip(("vv", "vm", "mv", "mm"), weights, strict=False)),
+        )
 
     def forward(self, visual1, visual2, motion1, motion2):
         queries = dict(v=self.visual(visual1), m=self.motion(motion1))
@@ -353,7 +379,9 @@ def motion_backbone(
     cfg,  # SlowFastConfig or SlowConfig of the visual pathway
     width: int | None = None,  # channels of the stem; None: half of the visual pathway's
 ) -> nn.Module:
-    "A Slow network as deep as the visual one, without kernels over time, for motion clips of the same number of frames."
+    """A Slow network as deep as the visual one, without kernels over time, for motion clips of the
+    same number of frames.
+    """
     from hiermovie.backbone.encoders import Slow, SlowConfig
 
     return Slow(

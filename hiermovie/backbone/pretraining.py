@@ -41,7 +41,9 @@ from ..video import LabelledClips, Memory, VideoInfo, read_clips
 # %% ../../nbs/library/3_backbone/05_pretraining.ipynb #37053e25
 @dataclass(frozen=True)
 class PretrainConfig:
-    "Everything that decides which backbone comes out; the defaults are small, the comments the papers'."
+    """Everything that decides which backbone comes out; the defaults are small, the comments the
+    papers'.
+    """
 
     objective: str = "cvrl"  # supervised, cvrl, modist
     seed: int = 0
@@ -88,7 +90,9 @@ OBJECTIVES = ("supervised", "cvrl", "modist")
 def config_from(
     values: dict,  # such as a stage's globals()
 ) -> PretrainConfig:
-    "The configuration among these values; `InputError` names one that is unknown, of the wrong kind or impossible."
+    """The configuration among these values; `InputError` names one that is unknown, of the wrong
+    kind or impossible.
+    """
     if not isinstance(values, dict):
         raise InputError(f"pretrain.json: expected a configuration, got {str(values)[:40]!r}")
     cfg = PretrainConfig(
@@ -177,7 +181,9 @@ def build(
     infos = {
         p: VideoInfo(*r)
         for p, r in zip(
-            videos.path, videos[[f.name for f in fields(VideoInfo)]].itertuples(index=False)
+            videos.path,
+            videos[[f.name for f in fields(VideoInfo)]].itertuples(index=False),
+            strict=False,
         )
     }
     seed_all(cfg.seed, "weights", cfg.objective)
@@ -190,7 +196,8 @@ def build(
         classes = sorted(videos.label.unique())
         if len(classes) < 2 or "" in classes:
             raise InputError(
-                f"supervised: every video needs a class, and there must be two at least; found {', '.join(map(repr, classes[:5]))}"
+                "supervised: every video needs a class, and there must be two at least; "
+                f"found {', '.join(map(repr, classes[:5]))}"
             )
         data = LabelledClips(
             videos.iloc[: cfg.labelled or None],
@@ -268,7 +275,9 @@ def prepare(
 def read_videos(
     folder: str | Path,
 ) -> pd.DataFrame:  # video_id, label, path, and what `VideoInfo` has
-    "The list that `prepare` has written; `InputError` when it is empty, or a video is there twice or has no duration."
+    """The list that `prepare` has written; `InputError` when it is empty, or a video is there twice
+    or has no duration.
+    """
     folder = Path(folder)
     videos = read_table(
         folder / "videos.csv",
@@ -289,13 +298,16 @@ def read_videos(
     bad = ~(pd.to_numeric(videos.duration, errors="coerce") > 0)
     if bad.any():
         raise InputError(
-            f"{folder / 'videos.csv'}, row {int(bad.idxmax()) + 2}: duration is {videos.duration[bad.idxmax()]!r}, expected seconds"
+            f"{folder / 'videos.csv'}, row {int(bad.idxmax()) + 2}: duration is "
+            f"{videos.duration[bad.idxmax()]!r}, expected seconds"
         )
     return videos
 
 # %% ../../nbs/library/3_backbone/05_pretraining.ipynb #e172fc5c
 def pretrain(folder: str | Path, tensorboard: str | None = None) -> None:
-    "Train what `prepare` has written; every process of a group calls it. One training at a time in a folder."
+    """Train what `prepare` has written; every process of a group calls it. One training at a time
+    in a folder.
+    """
     folder = Path(folder)
     values = read_json(folder / "pretrain.json")
     cfg = config_from(values)

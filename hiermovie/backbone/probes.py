@@ -179,7 +179,9 @@ def probe_scores(
     k: int = 20,
     seeds: tuple = (0,),
 ) -> dict:
-    "Linear probe (averaged over looks; one score per seed), nearest neighbours and retrieval (mean look), with what no-picture answers score."
+    """Linear probe (averaged over looks; one score per seed), nearest neighbours and retrieval
+    (mean look), with what no-picture answers score.
+    """
     heads = [linear_probe(train, train_y, classes, epochs, lr=lr, seed=s) for s in seeds]
     with torch.no_grad():
         answers = [h(test).softmax(2).mean(1) for h in heads]
@@ -220,7 +222,7 @@ def show_probe(
             yerr=abs(ranges - values) if key == "knn" else None,
             capsize=3,
         )
-        for a, v in zip(at, values):
+        for a, v in zip(at, values, strict=False):
             ax.text(a - 0.02, v + 1, f"{v:.0f}", ha="right", fontsize=8)
     if abs(first["majority"] - first["chance"]) > 0.005:
         ax.axhline(

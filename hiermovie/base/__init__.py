@@ -37,9 +37,9 @@ __getattr__, __dir__, __all__ = door(
         need_fitting git_commit provenance Run sources_key data_root write_root
         remove_folder start_run
     """,
-    values="read_yaml",
-    sweeps="sweep_runs",
-    profiles="read_profile",
+    values="read_yaml checked need_value",
+    sweeps="Different Sweep sweep_runs",
+    profiles="Profile read_profile",
     plans="""
         unfinished_below is_finished make_plan why_again to_do tell_plan need_run_folders
         move_roots

@@ -34,7 +34,9 @@ def _says_nothing(statement) -> bool:  # a docstring, or `pass`
 
 
 def canonical(node) -> str:
-    "Text of a syntax tree without positions, comments and docstrings: the same for the same code, whatever the version of Python."
+    """Text of a syntax tree without positions, comments and docstrings: the same for the same code,
+    whatever the version of Python.
+    """
     if isinstance(node, list):
         return "[" + ",".join(canonical(x) for x in node if not _says_nothing(x)) + "]"
     if not isinstance(node, ast.AST):
@@ -55,7 +57,9 @@ class Part:
 
 @dataclass
 class Module:
-    "The top level of a module: what binds a name, what is imported from the package, and what only has effects."
+    """The top level of a module: what binds a name, what is imported from the package, and what
+    only has effects.
+    """
 
     parts: dict = field(default_factory=dict)  # name -> list of Part
     # name -> list of (module, name there; None: the module itself)
@@ -243,13 +247,17 @@ class Package:
         self.folder, self.modules = Path(folder), {}
 
     def file(self, name: str) -> Path | None:
-        "File of the module with this dotted name inside the package (empty: the package itself); None when there is none."
+        """File of the module with this dotted name inside the package (empty: the package itself);
+        None when there is none.
+        """
         inside = self.folder.joinpath(*name.split(".")) if name else self.folder
         files = [inside / "__init__.py"] + ([inside.with_suffix(".py")] if name else [])
         return next((f for f in files if f.is_file()), None)
 
     def module(self, name: str) -> Module:
-        "The parts of a module, none where there is no such module; `InputError` names the line that is not Python."
+        """The parts of a module, none where there is no such module; `InputError` names the line
+        that is not Python.
+        """
         if name not in self.modules:
             path = self.file(name)
             where = f"{name}.__init__".lstrip(".") if path and path.name == "__init__.py" else name
@@ -258,7 +266,9 @@ class Package:
         return self.modules[name]
 
     def lead(self, module: str, name: str | None) -> list:  # of (module, name)
-        "Where an import leads: to one name, or to all names of a module (`name` is None, `*` or a module)."
+        """Where an import leads: to one name, or to all names of a module (`name` is None, `*` or a
+        module).
+        """
         below = module if name in (None, "*") else f"{module}.{name}".lstrip(".")
         there = self.module(module)
         if name in there.lazy:
@@ -335,7 +345,9 @@ _TIMED = r"(?m)^([ \t]*)%%?(?:time|timeit|capture|prun)\b(?:[ \t]+-\S+)*[ \t]*" 
 
 
 def notebook_source(notebook: str | Path) -> str:
-    "The code of a stage notebook without its cell of parameters; IPython's magics become calls. `InputError` names the cell that is not Python."
+    """The code of a stage notebook without its cell of parameters; IPython's magics become calls.
+    `InputError` names the cell that is not Python.
+    """
     sources = []
     for k, (source, tags) in enumerate(_cells(notebook)):
         if "parameters" in tags:
@@ -352,7 +364,9 @@ def notebook_source(notebook: str | Path) -> str:
 
 # %% ../../nbs/library/base/08_code_keys.ipynb #08ebf403
 def notebook_defaults(notebook: str | Path) -> dict:  # name -> value
-    "What the one cell tagged `parameters` assigns; `InputError` when there is not exactly one, or a value is computed."
+    """What the one cell tagged `parameters` assigns; `InputError` when there is not exactly one, or
+    a value is computed.
+    """
     cells = [source for source, tags in _cells(notebook) if "parameters" in tags]
     if len(cells) != 1:
         raise InputError(f"{notebook}: {len(cells)} cells tagged parameters, expected 1")
@@ -364,7 +378,8 @@ def notebook_defaults(notebook: str | Path) -> dict:  # name -> value
             values[statement.targets[0].id] = ast.literal_eval(statement.value)
         except (AttributeError, ValueError, TypeError):
             raise InputError(
-                f"{notebook}: parameters: {ast.unparse(statement)}: expected a name and a plain value"
+                f"{notebook}: parameters: {ast.unparse(statement)}: expected a name and a "
+                "plain value"
             ) from None
     return values
 

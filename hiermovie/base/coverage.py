@@ -16,14 +16,18 @@ from .files import InputError, write_table
 
 # %% ../../nbs/library/base/02_coverage.ipynb #64253f4a
 def one_line(text) -> str:
-    "A text as it can be printed and stored: line breaks and bytes that are no UTF-8 (names of files have them) are written as escapes."
+    """A text as it can be printed and stored: line breaks and bytes that are no UTF-8 (names of
+    files have them) are written as escapes.
+    """
     known = str(text).encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in known)
 
 
 @dataclass
 class Coverage:
-    "Which items were used, with what is odd about them, and which were skipped, with the reason; see `one_line`."
+    """Which items were used, with what is odd about them, and which were skipped, with the reason;
+    see `one_line`.
+    """
 
     rows: list = field(default_factory=list)
 
@@ -40,7 +44,9 @@ class Coverage:
         self,
         what: str,  # for the message
     ) -> "Coverage":
-        "`InputError` when nothing at all could be used; prints one line when something was skipped."
+        """`InputError` when nothing at all could be used; prints one line when something was
+        skipped.
+        """
         skipped = [r for r in self.rows if r[1] == "skipped"]
         if len(skipped) == len(self.rows):
             raise InputError(

@@ -15,7 +15,9 @@ import sys
 def illustration(
     what: str,  # for the log
 ):
-    "What is drawn in this block may fail: one line is printed, half a figure is closed, and the work goes on."
+    """What is drawn in this block may fail: one line is printed, half a figure is closed, and the
+    work goes on.
+    """
     try:
         yield
     except Exception as e:
@@ -25,7 +27,9 @@ def illustration(
 
 # %% ../../nbs/library/base/05_drawing.ipynb #d9564862
 def as_written(draw):
-    "Decorator for functions that draw: texts are no formulas. (`rc_context` would also undo that a notebook shows figures, which begins with the first one.)"
+    """Decorator for functions that draw: texts are no formulas. (`rc_context` would also undo that
+    a notebook shows figures, which begins with the first one.)
+    """
 
     @functools.wraps(draw)
     def drawn(*args, **kwargs):

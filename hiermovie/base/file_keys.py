@@ -103,7 +103,9 @@ _NAMED = 3  # files of each kind that are named
 
 def files_changed(old: pd.DataFrame, new: pd.DataFrame) -> str:  # as `list_files` gives them
     "What differs between two lists of files, in words; empty when nothing does."
-    before, now = (dict(zip(t.name, zip(t["size"], t.version))) for t in (old, new))
+    before, now = (
+        dict(zip(t.name, zip(t["size"], t.version, strict=False), strict=False)) for t in (old, new)
+    )
     kinds = {
         "changed": [n for n in now if n in before and now[n] != before[n]],
         "added": [n for n in now if n not in before],
@@ -139,13 +141,18 @@ def _listed_files(
         for line in lines
     ]
     names = {
-        n.strip() for line, (head, _, _) in zip(lines, words) for n in (head, line) if n.strip()
+        n.strip()
+        for line, (head, _, _) in zip(lines, words, strict=False)
+        for n in (head, line)
+        if n.strip()
     }
     return [clip_list.parent / n for n in sorted(names) if (clip_list.parent / n).is_file()]
 
 
 def file_parameter_key(name: str, value) -> str | None:  # None: names no file
-    "Fingerprint of the files that a parameter (a path or several) names; `missing` for one that is not there."
+    """Fingerprint of the files that a parameter (a path or several) names; `missing` for one that
+    is not there.
+    """
     if name not in FILE_PARAMETERS or not value:
         return None
     parts = []

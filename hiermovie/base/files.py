@@ -18,7 +18,9 @@ import pandas as pd
 
 # %% ../../nbs/library/base/01_files.ipynb #8c3a6504
 class InputError(ValueError):
-    "What a user gave cannot be used; the message names the file, row or parameter and says what was expected."
+    """What a user gave cannot be used; the message names the file, row or parameter and says what
+    was expected.
+    """
 
 
 def need_file(
@@ -52,7 +54,9 @@ def need_folder(path: str | Path, what: str = "folder") -> Path:
 # %% ../../nbs/library/base/01_files.ipynb #f7cfddea
 @contextlib.contextmanager
 def atomic(path: str | Path):  # final name
-    "Gives a temporary path beside `path`; renamed to `path` when the block ends well, removed when it does not."
+    """Gives a temporary path beside `path`; renamed to `path` when the block ends well, removed
+    when it does not.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     short = hashlib.sha256(os.fsencode(path.name)).hexdigest()[
@@ -79,7 +83,9 @@ def lock_folder(
     folder: str | Path,
     what: str,  # for the message: what another process is doing there
 ):
-    "Hold the folder for this process (and those that inherit the yielded file number); `InputError` when another one does."
+    """Hold the folder for this process (and those that inherit the yielded file number);
+    `InputError` when another one does.
+    """
     import fcntl
 
     Path(folder).mkdir(parents=True, exist_ok=True)
@@ -113,7 +119,9 @@ def _each_once(
 
 
 def read_json(path: str | Path):
-    "Read a JSON file; `InputError` names the file and what is wrong when it is missing or broken, or the first name that an object has twice."
+    """Read a JSON file; `InputError` names the file and what is wrong when it is missing or broken,
+    or the first name that an object has twice.
+    """
     path = need_file(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_each_once)

@@ -40,12 +40,16 @@ def draws(
     seed: int = 0,
     unit: str = "segments",  # segments, or videos: all segments of a video together
 ) -> Iterator:  # of float (len(ids),): how often each id was drawn
-    "Weights of a bootstrap, one draw at a time. `InputError` for an unknown unit, no ids, or a number of draws that is not 1 to 100,000."
+    """Weights of a bootstrap, one draw at a time.
+
+    `InputError` for an unknown unit, no ids, or a number of draws that is not 1 to 100,000.
+    """
     if unit not in ("segments", "videos"):
         raise InputError(f"unit {unit!r}: must be segments or videos")
     if not 1 <= n <= 100_000 or not len(ids):
         raise InputError(
-            f"bootstrap: {n} draws of {len(ids)} items; 1 to 100000 draws of at least one item expected"
+            f"bootstrap: {n} draws of {len(ids)} items; 1 to 100000 draws of at least one "
+            "item expected"
         )
     member = (
         np.unique([youtube_of(i) for i in ids], return_inverse=True)[1]
@@ -61,7 +65,9 @@ def _numbers(scores, keys):
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple:  # (low, high)
-    "The middle `level` of the values (percentiles); a draw that lacks a role has no value for it (nan) and is passed over."
+    """The middle `level` of the values (percentiles); a draw that lacks a role has no value for it
+    (nan) and is passed over.
+    """
     values = np.asarray(values, float)
     values = values[~np.isnan(values)]
     return (
@@ -85,16 +91,20 @@ def bootstrap(
             for w in tqdm(draws(scorer.ids, n, seed, unit), desc="bootstrap", total=n, leave=False)
         ]
     )
-    return dict(zip(keys, map(interval, drawn.T)))
+    return dict(zip(keys, map(interval, drawn.T), strict=False))
 
 
 def paired_bootstrap(
     a: Callable, b: Callable, n: int = 1000, seed: int = 0, unit: str = "segments"
 ) -> dict:  # official name -> dict(difference, low, high, larger, equal)
-    "Difference a - b of every score, both scored on the same draws: its 95% interval, and the shares of draws in which a is larger and in which both are equal. `InputError` when they score different segments."
+    """Difference a - b of every score, both scored on the same draws: its 95% interval, and the
+    shares of draws in which a is larger and in which both are equal. `InputError` when they
+    score different segments.
+    """
     if list(a.ids) != list(b.ids):
         raise InputError(
-            f"paired bootstrap: the two predictions cover different segments ({len(a.ids)} and {len(b.ids)}, {len(set(a.ids) & set(b.ids))} in common)"
+            f"paired bootstrap: the two predictions cover different segments ({len(a.ids)} "
+            f"and {len(b.ids)}, {len(set(a.ids) & set(b.ids))} in common)"
         )
     x, y = a(), b()
     keys = [k for k, v in x.items() if isinstance(v, float) and k in y]
@@ -107,7 +117,7 @@ def paired_bootstrap(
         ]
     )
     out = {}
-    for k, d in zip(keys, drawn.T):
+    for k, d in zip(keys, drawn.T, strict=False):
         (low, high), d = interval(d), d[~np.isnan(d)]
         out[k] = dict(
             difference=x[k] - y[k],

@@ -15,43 +15,20 @@ import numpy as np
 from .files import InputError, need_file
 
 # %% ../../nbs/library/base/06_pickles.ipynb #f58b69e0
-_SIMPLE = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-
-_VALUES = {
-    "INT",
-    "BININT",
-    "BININT1",
-    "BININT2",
-    "LONG",
-    "LONG1",
-    "LONG4",
-    "FLOAT",
-    "BINFLOAT",
-    "UNICODE",
-    "BINUNICODE",
-    "SHORT_BINUNICODE",
-    "BINUNICODE8",
-    "STRING",
-    "BINSTRING",
-    "SHORT_BINSTRING",
-    "BINBYTES",
-    "SHORT_BINBYTES",
-    "BINBYTES8",
-    "BYTEARRAY8",
-}
-
-_CONTAINERS = {
-    "LIST": list,
-    "TUPLE": tuple,
-    "DICT": lambda xs: _filled({}, xs),
-    "FROZENSET": lambda xs: frozenset(map(_key, xs)),
-}
+_VALUES = """
+    INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT
+    UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 STRING BINSTRING SHORT_BINSTRING
+    BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8
+"""
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_EMPTY = {"EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_DICT": dict, "EMPTY_SET": set}
+_PLAIN = (str, bytes, int, float, complex, np.generic, type(None))
 
 
-def _key(x):  # what may be a key or a member of a set: hashing it must be cheap
-    if not isinstance(x, (str, bytes, int, float, complex, np.generic, type(None))) and not (
-        isinstance(x, tuple) and all(isinstance(y, (str, int, float)) for y in x)
-    ):
+def _key(x):
+    "What may be a key or a member of a set: hashing it must be cheap."
+    names = isinstance(x, tuple) and all(isinstance(y, (str, int, float)) for y in x)
+    if not isinstance(x, _PLAIN) and not names:
         raise InputError(f"the pickle has a key of type {type(x).__name__}")
     return x
 
@@ -59,10 +36,11 @@ def _key(x):  # what may be a key or a member of a set: hashing it must be cheap
 def _filled(target, xs):  # items onto a list, set or dict
     if isinstance(target, dict):
         keys, before = [*map(_key, xs[::2])], len(target)
-        target.update(zip(keys, xs[1::2], strict=True))
+        target.update(zip(keys, xs[1::2], strict=False))
         if len(target) < before + len(keys):
             raise InputError(
-                f"the pickle has a key twice: {next((k for k in keys if keys.count(k) > 1), keys[0])!r}"
+                "the pickle has a key twice: "
+                f"{next((k for k in keys if keys.count(k) > 1), keys[0])!r}"
             )
     elif isinstance(target, set):
         target.update(map(_key, xs))
@@ -78,7 +56,9 @@ class _Array:  # an array that is still empty; `BUILD` fills it
 
 
 class _DType:
-    "The type of a numpy array or scalar: booleans, integers, floats, complex numbers, text, bytes, objects."
+    """The type of a numpy array or scalar: booleans, integers, floats, complex numbers, text,
+    bytes, objects.
+    """
 
     def __init__(self, code, *_):
         if not isinstance(code, str) or not re.fullmatch(
@@ -150,13 +130,16 @@ class _Name:
         self.known = path in _NAMES
         if not self.known and not records:
             raise InputError(
-                f"the pickle asks for {path.replace(' ', '.')}; only containers, numbers, strings and numpy arrays are read"
+                f"the pickle asks for {path.replace(' ', '.')}; only containers, numbers, "
+                "strings and numpy arrays are read"
             )
         self.name = path.split(" ")[1] if self.known else path
 
 
 class _Record(dict):
-    "What an object of an unknown class says of itself: its attributes (and `__class__`, its name). The class is not looked for."
+    """What an object of an unknown class says of itself: its attributes (and `__class__`, its
+    name). The class is not looked for.
+    """
 
 
 def _record(call, args):  # an object of an unknown class, made by a call that is not made
@@ -199,77 +182,125 @@ def _built(
         raise InputError(f"the pickle sets the state of a {type(target).__name__}")
     return target
 
-# %% ../../nbs/library/base/06_pickles.ipynb #d8b89627
+# %% ../../nbs/library/base/06_pickles.ipynb #6fc821ab
+class _Machine:
+    "Runs a pickle's instructions that build plain data; `InputError` at any other."
+
+    def __init__(self, data: bytes, records: bool):
+        self.data, self.records = data, records
+        self.stack, self.marks, self.memory = [], [], {}
+        self.budget = 1000 + 20 * len(data)
+
+    def run(self):
+        for instruction, argument, _ in pickletools.genops(self.data):
+            name = instruction.name
+            if name == "STOP":
+                return _finished(self.stack.pop(), len(self.data))
+            if name not in _STEPS:
+                only = "only containers, numbers, strings and numpy arrays are read"
+                raise InputError(f"the pickle has the instruction {name}; {only}")
+            getattr(self, _STEPS[name])(name, argument)
+        raise InputError("the pickle does not end")
+
+    def charge(self, *things) -> None:
+        "What is copied or looked through costs: a small pickle must not ask for much of it."
+        self.budget -= sum(len(x) if hasattr(x, "__len__") else 1 for x in things)
+        if self.budget < 0:
+            raise InputError("the pickle repeats itself: it asks for far more than it holds")
+
+    def taken(self, start: int) -> list:
+        "What lies on the stack from a place on; it is no longer there."
+        items = self.stack[start:]
+        del self.stack[start:]
+        self.charge(*(x for x in items if isinstance(x, tuple)))
+        return items
+
+    def skip(self, name, argument):
+        pass
+
+    def push(self, name, argument):
+        self.stack.append(argument)
+
+    def push_constant(self, name, argument):
+        self.stack.append(_CONSTANTS[name])
+
+    def push_empty(self, name, argument):
+        self.stack.append(_EMPTY[name]())
+
+    def store(self, name, argument):
+        self.memory[len(self.memory) if name == "MEMOIZE" else argument] = self.stack[-1]
+
+    def recall(self, name, argument):
+        self.stack.append(self.memory[argument])
+
+    def mark(self, name, argument):
+        self.marks.append(len(self.stack))
+
+    def fill(self, name, argument):
+        one = {"APPEND": 1, "SETITEM": 2}.get(name)
+        items = self.taken(len(self.stack) - one if one else self.marks.pop())
+        _filled(self.stack[-1], items)
+
+    def gather(self, name, argument):
+        "A container of what lies above the last mark."
+        items = self.taken(self.marks.pop())
+        if name == "DICT":
+            self.stack.append(_filled({}, items))
+        elif name == "FROZENSET":
+            self.stack.append(frozenset(map(_key, items)))
+        else:
+            self.stack.append({"LIST": list, "TUPLE": tuple}[name](items))
+
+    def gather_few(self, name, argument):
+        n = int(name[-1])  # TUPLE1, TUPLE2, TUPLE3
+        self.stack[-n:] = [tuple(self.stack[-n:])]
+
+    def name_class(self, name, argument):
+        if name == "STACK_GLOBAL":
+            argument = " ".join(map(str, self.stack[-2:]))
+            del self.stack[-2:]
+        self.stack.append(_Name(argument, self.records))
+
+    def make(self, name, argument):
+        call, args = self.stack[-2:]
+        self.charge(args, *args)
+        self.stack[-2:] = [_made(call.name, args) if call.known else _record(call.name, args)]
+
+    def build(self, name, argument):
+        target, state = self.stack[-2:]
+        self.charge(state, *(state if isinstance(state, tuple) else ()))
+        self.stack[-2:] = [_built(target, state)]
+
+# %% ../../nbs/library/base/06_pickles.ipynb #35285c99
+_STEPS = {
+    instruction: method
+    for method, instructions in {
+        "skip": "PROTO FRAME",
+        "push": _VALUES,
+        "push_constant": " ".join(_CONSTANTS),
+        "push_empty": " ".join(_EMPTY),
+        "store": "PUT BINPUT LONG_BINPUT MEMOIZE",
+        "recall": "GET BINGET LONG_BINGET",
+        "mark": "MARK",
+        "fill": "APPEND APPENDS SETITEM SETITEMS ADDITEMS",
+        "gather": "LIST TUPLE DICT FROZENSET",
+        "gather_few": "TUPLE1 TUPLE2 TUPLE3",
+        "name_class": "GLOBAL STACK_GLOBAL",
+        "make": "REDUCE NEWOBJ",
+        "build": "BUILD",
+    }.items()
+    for instruction in instructions.split()
+}
+
+
 def plain_pickle(
     data: bytes,
     records: bool = False,  # objects of unknown classes come as dicts of their attributes
 ):
-    "The plain data in a pickle, of any protocol; nothing is imported or called. `InputError` names a class that it should not ask for."
-    stack, marks, memo, budget = [], [], {}, [1000 + 20 * len(data)]
-
-    def charge(
-        *things,
-    ):  # what is copied or looked through: a small pickle must not ask for much of it
-        budget[0] -= sum(len(x) if hasattr(x, "__len__") else 1 for x in things)
-        if budget[0] < 0:
-            raise InputError("the pickle repeats itself: it asks for far more than it holds")
-
-    def since_mark():
-        at = marks.pop()
-        items = stack[at:]
-        del stack[at:]
-        return items
-
-    for op, arg, _ in pickletools.genops(data):
-        name = op.name
-        if name in _VALUES:
-            stack.append(arg)
-        elif name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            memo[len(memo) if name == "MEMOIZE" else arg] = stack[-1]
-        elif name in ("GET", "BINGET", "LONG_BINGET"):
-            stack.append(memo[arg])
-        elif name == "MARK":
-            marks.append(len(stack))
-        elif name in ("APPENDS", "SETITEMS", "ADDITEMS"):
-            xs = since_mark()
-            charge(*(x for x in xs if isinstance(x, tuple)))
-            _filled(stack[-1], xs)
-        elif name in ("APPEND", "SETITEM"):
-            n = 1 + (name == "SETITEM")
-            xs = stack[-n:]
-            del stack[-n:]
-            charge(*(x for x in xs if isinstance(x, tuple)))
-            _filled(stack[-1], xs)
-        elif name in _CONTAINERS:
-            xs = since_mark()
-            charge(*(x for x in xs if isinstance(x, tuple)))
-            stack.append(_CONTAINERS[name](xs))
-        elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
-            n = int(name[-1])
-            stack[-n:] = [tuple(stack[-n:])]
-        elif name.startswith("EMPTY_"):
-            stack.append({"LIST": list, "TUPLE": tuple, "DICT": dict, "SET": set}[name[6:]]())
-        elif name in _SIMPLE:
-            stack.append(_SIMPLE[name])
-        elif name == "GLOBAL":
-            stack.append(_Name(arg, records))
-        elif name == "STACK_GLOBAL":
-            where, what = stack[-2:]
-            stack[-2:] = [_Name(f"{where} {what}", records)]
-        elif name in ("REDUCE", "NEWOBJ"):
-            call, args = stack[-2:]
-            charge(args, *args)
-            stack[-2:] = [_made(call.name, args) if call.known else _record(call.name, args)]
-        elif name == "BUILD":
-            target, state = stack[-2:]
-            charge(state, *(state if isinstance(state, tuple) else ()))
-            stack[-2:] = [_built(target, state)]
-        elif name == "STOP":
-            return _finished(stack.pop(), len(data))
-        elif name not in ("PROTO", "FRAME"):
-            raise InputError(
-                f"the pickle has the instruction {name}; only containers, numbers, strings and numpy arrays are read"
-            )
+    """The plain data in a pickle, of any protocol; nothing is imported or called. `InputError`
+    names a class that it should not ask for.
+    """
+    return _Machine(data, records).run()
 
 # %% ../../nbs/library/base/06_pickles.ipynb #ca9d25b1
 def _finished(
@@ -298,7 +329,9 @@ def _finished(
 
 
 def read_pickle(path: str | Path, records: bool = False):
-    "Read a pickle that holds plain data, without running anything (tuples come as lists); `InputError` names the file and any class that it should not ask for."
+    """Read a pickle that holds plain data, without running anything (tuples come as lists);
+    `InputError` names the file and any class that it should not ask for.
+    """
     try:
         return plain_pickle(need_file(path, "pickle").read_bytes(), records)
     except InputError as e:

@@ -7,12 +7,12 @@ __all__ = ['unfinished_below', 'is_finished', 'make_plan', 'why_again', 'to_do',
 
 # %% ../../nbs/library/base/14_plans.ipynb #765abf19
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 from .code_keys import Package, code_key, notebook_defaults, notebook_source
 from .file_keys import CORPORA, files_changed, list_files
 from .files import InputError, holds_something, need_folder, read_json, read_table
-from .profiles import _in_order
 from .runs import files_from_outside, key_of, run_key, sources_key, write_root
 
 # %% ../../nbs/library/base/14_plans.ipynb #553f98f4
@@ -22,7 +22,8 @@ def _data_params(
     params = params | (dict(source=data) if data else {}) | (dict(content=True) if content else {})
     if not params["source"]:
         raise InputError(
-            f"{path}: needs the real data sets; say where they are (--data DIR, or make reproduce DATA=DIR)"
+            f"{path}: needs the real data sets; say where they are (--data DIR, or make "
+            "reproduce DATA=DIR)"
         )
     if params["source"] != "minimovies":
         need_folder(params["source"], "data folder")
@@ -77,7 +78,8 @@ def make_plan(
     root, out, plan = Path(root).resolve(), Path(out).resolve(), {}
     sources = sources_key(root)  # first: stages notice what changes from here on
     codes, defaults = _code_of_stages(root, {run["stage"] for run in runs.values()})
-    for name in _in_order(path, runs):
+    reads = {name: run["needs"] for name, run in runs.items()}
+    for name in TopologicalSorter(reads).static_order():
         run = dict(runs[name], given=runs[name]["params"])
         stage = run["stage"]
         params = {k: v for k, v in {**defaults[stage], **run["given"]}.items() if k != "out"}
@@ -173,12 +175,15 @@ def need_run_folders(plan: dict, names: list) -> None:
             folder.is_dir() and ((folder / "run.json").exists() or not holds_something(folder))
         ):
             raise InputError(
-                f"{folder}: is not a folder of a run, but the run {name} belongs there; nothing was touched"
+                f"{folder}: is not a folder of a run, but the run {name} belongs there; "
+                "nothing was touched"
             )
 
 
 def move_roots(plan: dict) -> None:
-    "Finished data runs learn where their data lie now; the data are the same (their key says so), the folder may be another one."
+    """Finished data runs learn where their data lie now; the data are the same (their key says so),
+    the folder may be another one.
+    """
     for name, run in plan["runs"].items():
         folder, source = Path(plan["out"]) / name, run["params"].get("source")
         if run["stage"] != "00_data" or not run["finished"] or source == "minimovies":

@@ -54,7 +54,9 @@ def evaluating(model):
 
 @contextlib.contextmanager
 def on_device(model):
-    "The model in evaluation mode on this process's device, which is given; afterwards it is on the CPU again, in the mode in which it was."
+    """The model in evaluation mode on this process's device, which is given; afterwards it is on
+    the CPU again, in the mode in which it was.
+    """
     device = pick_device()
     with evaluating(model):
         try:
@@ -68,7 +70,9 @@ def on_device(model):
 def process_group(
     minutes: float = 30,  # that one process waits for another
 ):
-    "Join the processes that torchrun has started together with this one; does nothing when there are none."
+    """Join the processes that torchrun has started together with this one; does nothing when there
+    are none.
+    """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield
         return
@@ -76,7 +80,8 @@ def process_group(
     if device.type == "cuda":
         if device.index >= torch.cuda.device_count():
             raise InputError(
-                f"processes: number {device.index + 1} on this machine has no GPU of its own, there are {torch.cuda.device_count()}"
+                f"processes: number {device.index + 1} on this machine has no GPU of its "
+                f"own, there are {torch.cuda.device_count()}"
             )
         torch.cuda.set_device(device)
     dist.init_process_group(
@@ -109,7 +114,9 @@ class _Gather(torch.autograd.Function):
 def gather(
     x: torch.Tensor,  # (B, ...), the same B in every process
 ) -> torch.Tensor:  # (W * B, ...)
-    "Rows of all processes, in the order of their ranks, with gradient; `x` itself in a single process."
+    """Rows of all processes, in the order of their ranks, with gradient; `x` itself in a single
+    process.
+    """
     return _Gather.apply(x) if world() > 1 else x
 
 
@@ -161,7 +168,9 @@ class SyncBatchNormCPU(nn.modules.batchnorm._BatchNorm):
 
 
 def sync_batchnorm(model: nn.Module) -> nn.Module:
-    "Every batch normalization of `model` over all processes; names of its tensors stay. Unchanged in a single process."
+    """Every batch normalization of `model` over all processes; names of its tensors stay. Unchanged
+    in a single process.
+    """
     if world() == 1:
         return model
     if next(model.parameters()).is_cuda:
@@ -176,44 +185,37 @@ def launch(
     command: list,  # what every process runs: a program and its arguments
     processes: int,  # on this machine
 ) -> str:  # standard output of all of them
-    "Run `command` in several processes that know of each other; `InputError` with their own message when it fails."
+    """Run `command` in several processes that know of each other; `InputError` with their own
+    message when it fails.
+    """
     if processes < 1:
         raise InputError(f"processes = {processes}: must be at least 1")
     env = os.environ | {
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         "PATH": f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}",
     }
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            f"--nproc-per-node={processes}",
-            "--no-python",
-            *map(str, command),
-        ],
-        capture_output=True,
-        text=True,
-        env=env,
-    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
+    argv = [*torchrun, f"--nproc-per-node={processes}", *map(str, command)]
+    done = subprocess.run(argv, capture_output=True, text=True, env=env)
     if done.returncode:
-        lines = [re.sub(r"^\[rank\d+\]: ", "", l) for l in done.stderr.strip().splitlines()]
-        said = [l for l in lines if l.startswith("error: ")] or [
-            l for l in lines if re.match(r"[\w.]+(Error|Exception|Interrupt): .", l)
-        ]
-
-        def told(pattern):
-            return [" ".join(l.split()) for l in lines if re.search(pattern, l)][
-                -1:
-            ]  # torchrun's own summary: the last process in it was the first to fail
-
-        said = (
-            said
-            or told(r"Signal \d+ \(\w+\) received")
-            or told(r"exitcode +:")
-            or lines[-1:]
-            or ["no message"]
-        )
-        raise InputError(f"{processes} processes: {said[0].removeprefix('error: ')}")
+        raise InputError(f"{processes} processes: {_why_it_failed(done.stderr)}")
     return done.stdout
+
+
+_MESSAGES = (  # of the processes themselves, best first
+    r"^error: ",
+    r"^[\w.]+(Error|Exception|Interrupt): .",
+)
+_SUMMARIES = (r"Signal \d+ \(\w+\) received", r"exitcode +:")  # of torchrun
+
+
+def _why_it_failed(stderr: str) -> str:
+    "The message of the process that failed first."
+    lines = [re.sub(r"^\[rank\d+\]: ", "", line) for line in stderr.strip().splitlines()]
+    for pattern in _MESSAGES:
+        if found := [line for line in lines if re.search(pattern, line)]:
+            return found[0].removeprefix("error: ")
+    for pattern in _SUMMARIES:  # the last process in it was the first to fail
+        if found := [line for line in lines if re.search(pattern, line)]:
+            return " ".join(found[-1].split())
+    return lines[-1] if lines else "no message"

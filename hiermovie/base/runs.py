@@ -27,7 +27,9 @@ from .files import InputError, holds_something, read_json, write_json, write_tab
 
 # %% ../../nbs/library/base/10_runs.ipynb #8b46aefa
 def stage_params(namespace: dict) -> dict:
-    "The plain values (numbers, strings, lists, dicts, None) that a notebook's parameter cells have set."
+    """The plain values (numbers, strings, lists, dicts, None) that a notebook's parameter cells
+    have set.
+    """
     skip = {"In", "Out", "exit", "quit", "papermill"}
     ours = [vars(m) for n, m in list(sys.modules.items()) if n.startswith("hiermovie.")]
 
@@ -59,7 +61,9 @@ def runs_in(
 
 # %% ../../nbs/library/base/10_runs.ipynb #8affd0d7
 def files_from_outside(params: dict) -> dict:  # parameter -> fingerprint
-    "Fingerprints of the files that parameters name: the real data of stage 00 (`source`), vocabularies, weights and lists."
+    """Fingerprints of the files that parameters name: the real data of stage 00 (`source`),
+    vocabularies, weights and lists.
+    """
     found = {k: file_parameter_key(k, v) for k, v in params.items()}
     source = params.get("source")
     if source and source != "minimovies":
@@ -103,7 +107,9 @@ def key_of(folder: str | Path) -> str | None:
 
 # %% ../../nbs/library/base/10_runs.ipynb #a4ee107d
 def need_fitting(folders: list) -> None:
-    "`InputError` when a run (or one that it rests on) was made from other results than those that lie there now. What has been deleted since is no contradiction."
+    """`InputError` when a run (or one that it rests on) was made from other results than those that
+    lie there now. What has been deleted since is no contradiction.
+    """
     todo, seen = [Path(f) for f in folders], set()
     while todo:
         folder = todo.pop()
@@ -113,13 +119,16 @@ def need_fitting(folders: list) -> None:
         made = read_json(folder / "provenance.json")
         if "reads" not in made:
             raise InputError(
-                f"{folder}: does not say what it was made from (an older version of the program); run it again"
+                f"{folder}: does not say what it was made from (an older version of the "
+                "program); run it again"
             )
         for name, key in made["reads"].items():
             now = key_of(folder.parent / name)
             if now is not None and now != key:
                 raise InputError(
-                    f"{folder}: was made from the run {name}, which is another one now (key {now}, was {key}); `hiermovie reproduce` with its profile makes them fit again"
+                    f"{folder}: was made from the run {name}, which is another one now (key "
+                    f"{now}, was {key}); `hiermovie reproduce` with its profile makes them "
+                    "fit again"
                 )
             if now is not None:
                 todo.append(folder.parent / name)
@@ -142,7 +151,9 @@ def git_commit() -> str:
 
 
 def provenance() -> dict:
-    "Where and with what something was computed (the GPU when torch is in use and finds one; peak memory is that of the notebook's own process)."
+    """Where and with what something was computed (the GPU when torch is in use and finds one; peak
+    memory is that of the notebook's own process).
+    """
     packages = ["torch", "torchvision", "pytorchvideo", "av", "numpy", "opencv-python-headless"]
     versions = {p: metadata.version(p) for p in packages}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -172,7 +183,9 @@ class Run:
         return self.folder / name
 
     def input(self, name: str) -> Path:
-        "Folder of the run that parameter `name` points at; `InputError` if that run has not finished."
+        """Folder of the run that parameter `name` points at; `InputError` if that run has not
+        finished.
+        """
         path = Path(self.params[name])
         if not (path / "metrics.json").is_file():
             raise InputError(f"{name} = {path}: no finished run there (metrics.json is missing)")
@@ -202,7 +215,9 @@ class Run:
 def sources_key(
     root: str | Path,  # of the repository
 ) -> str:
-    "Fingerprint of the files of package and stages, byte by byte: as long as it is the same, no code has changed, and nothing need be parsed."
+    """Fingerprint of the files of package and stages, byte by byte: as long as it is the same, no
+    code has changed, and nothing need be parsed.
+    """
     files = [
         *sorted(Path(root, "hiermovie").rglob("*.py")),
         *sorted(Path(root, "nbs", "stages").glob("*.ipynb")),
@@ -254,7 +269,8 @@ def _need_planned(planned: dict, params: dict, above: dict) -> None:
     for name, key in planned["above"].items():
         if above.get(name) != key:
             raise InputError(
-                f"run {name}: has the key {above.get(name)}, the plan says {key}; start the reproduction again"
+                f"run {name}: has the key {above.get(name)}, the plan says {key}; start the "
+                "reproduction again"
             )
 
 # %% ../../nbs/library/base/10_runs.ipynb #aeeddd2f
@@ -270,7 +286,9 @@ def write_root(
     source: str,  # empty: in the folder of the data run itself
     content: bool = False,
 ) -> None:
-    "Write down where the data of a data run lie, and the list of files (`list_files`) when they are real ones."
+    """Write down where the data of a data run lie, and the list of files (`list_files`) when they
+    are real ones.
+    """
     if source:
         write_table(Path(data_run) / "files.csv", list_files(source, CORPORA, content))
     write_json(
@@ -286,7 +304,8 @@ def _begun(folder: Path) -> dict | None:  # what `run.json` says; `InputError`: 
             return {}
     if folder.exists() and holds_something(folder):
         raise InputError(
-            f"parameter out: {folder} is a folder with other things in it, not a run folder; nothing was touched"
+            f"parameter out: {folder} is a folder with other things in it, not a run folder; "
+            "nothing was touched"
         )
     return None
 
@@ -332,7 +351,10 @@ def _place_of_data(params: dict) -> str:  # unfinished work may have noted paths
 
 
 def start_run(namespace: dict) -> Run:  # pass `globals()`
-    "Open the run folder that parameter `out` names, with what is left of an interrupted run of the same key. `InputError` when parameters, code or the runs that are read are not those of the plan, or do not fit together."
+    """Open the run folder that parameter `out` names, with what is left of an interrupted run of
+    the same key. `InputError` when parameters, code or the runs that are read are not those of
+    the plan, or do not fit together.
+    """
     params = stage_params(namespace)
     if not params.get("out"):
         raise InputError("parameter out: the folder of this run must be given")
@@ -345,7 +367,10 @@ def start_run(namespace: dict) -> Run:  # pass `globals()`
     read = [Path(f) for fs in runs_in(params).values() for f in fs]
     need_fitting([f for f in read if key_of(f) is not None])
     named = _each_run(params, lambda path: os.path.relpath(path, folder.parent))
-    above = {n: key_of(f) for n, f in zip([n for ns in runs_in(named).values() for n in ns], read)}
+    above = {
+        n: key_of(f)
+        for n, f in zip([n for ns in runs_in(named).values() for n in ns], read, strict=False)
+    }
     if planned is not None:
         _need_planned(planned, named, above)
     rests_on = planned or dict(code=_code(None), files=files_from_outside(named), above=above)

@@ -27,7 +27,9 @@ def rng(*keys) -> np.random.Generator:
 
 
 def seed_all(*keys) -> None:
-    "Seed the global generators of python, numpy and torch: for library code that offers nothing better (dropout, initial weights)."
+    """Seed the global generators of python, numpy and torch: for library code that offers nothing
+    better (dropout, initial weights).
+    """
     import torch
 
     seed = derive_seed(*keys)

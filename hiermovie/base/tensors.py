@@ -15,7 +15,9 @@ from .files import InputError, atomic, need_file
 
 # %% ../../nbs/library/base/03_tensors.ipynb #731060ca
 def load_weights(model: nn.Module, tensors: dict, path) -> None:
-    "`load_state_dict` that lists what is missing, unexpected or of another shape, and names the file."
+    """`load_state_dict` that lists what is missing, unexpected or of another shape, and names the
+    file.
+    """
     own = model.state_dict()
     wrong = [f"missing {k}" for k in own if k not in tensors] + [
         f"unexpected {k}" for k in tensors if k not in own
@@ -38,7 +40,9 @@ def write_tensors(
     tensors: dict,  # name -> tensor
     **header,  # JSON values that describe them
 ) -> None:
-    "Write named tensors and a JSON header as safetensors, atomically; `InputError` when that fails (a full disk), and then an old file is intact."
+    """Write named tensors and a JSON header as safetensors, atomically; `InputError` when that
+    fails (a full disk), and then an old file is intact.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -51,14 +55,16 @@ def write_tensors(
 
 
 def read_tensors(path: str | Path) -> tuple:  # (tensors, header)
-    "Read what `write_tensors` wrote; `InputError` when the file is missing, broken or has no header of ours."
+    """Read what `write_tensors` wrote; `InputError` when the file is missing, broken or has no
+    header of ours.
+    """
     from safetensors import SafetensorError, safe_open
 
     path = need_file(path, "tensor file")
     try:
         with safe_open(str(path), framework="pt") as f:
             header = (f.metadata() or {}).get("hiermovie")
-            tensors = {k: f.get_tensor(k) for k in f.keys()}
+            tensors = {k: f.get_tensor(k) for k in f}
     except SafetensorError as e:
         raise InputError(f"{path}: not a safetensors file: {e}") from None
     if header is None:

@@ -9,8 +9,9 @@ __all__ = ['COLUMNS', 'cosine_warmup', 'Batches', 'mine_of', 'LARS', 'make_optim
 # %% ../../nbs/library/base/16_training.ipynb #244a3885
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -39,7 +40,9 @@ def cosine_warmup(
 
 # %% ../../nbs/library/base/16_training.ipynb #f41dc878
 class Batches:
-    "`batches(epoch, first)` iterates over this process's part of the shuffled batches, from number `first` on; the order depends on (seed, epoch) only."
+    """`batches(epoch, first)` iterates over this process's part of the shuffled batches, from
+    number `first` on; the order depends on (seed, epoch) only.
+    """
 
     def __init__(
         self,
@@ -64,12 +67,14 @@ class Batches:
         self.drop_last = drop_last and len(data) >= size
         if drop_last and len(data) < size and world() > 1:
             raise InputError(
-                f"{len(data)} examples are fewer than a batch of {size}; {world()} processes cannot share them"
+                f"{len(data)} examples are fewer than a batch of {size}; {world()} processes "
+                "cannot share them"
             )
         last = len(data) % size or size
         if size % world() or not self.drop_last and last < world():
             raise InputError(
-                f"batches of {size} (the last one of {last}) cannot be shared by {world()} processes: choose a multiple, or drop the last one"
+                f"batches of {size} (the last one of {last}) cannot be shared by {world()} "
+                "processes: choose a multiple, or drop the last one"
             )
 
     def __len__(self):
@@ -99,13 +104,17 @@ class Batches:
 
 # %% ../../nbs/library/base/16_training.ipynb #39d457a2
 def mine_of(chunk: list) -> list:
-    "This process's part of a batch: one stretch, so that the parts in the order of the ranks are the batch."
+    """This process's part of a batch: one stretch, so that the parts in the order of the ranks are
+    the batch.
+    """
     n, r, w = len(chunk), rank(), world()
     return chunk[n * r // w : n * (r + 1) // w]
 
 # %% ../../nbs/library/base/16_training.ipynb #fb9a400d
 class LARS(torch.optim.SGD):
-    "SGD with momentum whose step is scaled for each matrix by `trust` times the norm of the weights over that of the decayed gradient."
+    """SGD with momentum whose step is scaled for each matrix by `trust` times the norm of the
+    weights over that of the decayed gradient.
+    """
 
     def __init__(
         self,
@@ -144,7 +153,9 @@ def make_optimizer(
     weight_decay: float = 0.0,
     momentum: float = 0.9,
 ) -> torch.optim.Optimizer:
-    "An optimizer of the trainable parameters; weight decay on matrices and kernels only. A model's `lr_scale(name)` makes the rate of a parameter its own."
+    """An optimizer of the trainable parameters; weight decay on matrices and kernels only. A
+    model's `lr_scale(name)` makes the rate of a parameter its own.
+    """
     groups, scale = {}, getattr(model, "lr_scale", lambda name: 1.0)
     for name_of, p in model.named_parameters():
         if p.requires_grad:
@@ -167,7 +178,9 @@ def make_optimizer(
 def save_state(
     path: str | Path, model, optimizer, step: int, log: list, plan: dict | None = None
 ) -> None:
-    "Everything that `fit` needs to go on after `step` steps; `InputError` when it cannot be written, and then the old file is intact."
+    """Everything that `fit` needs to go on after `step` steps; `InputError` when it cannot be
+    written, and then the old file is intact.
+    """
     old = "the state before it is kept" if Path(path).exists() else "nothing was kept"
     try:
         with atomic(path) as p:
@@ -184,14 +197,17 @@ def save_state(
             )
     except (OSError, RuntimeError) as e:
         raise InputError(
-            f"{path}: the training state of step {step} cannot be written ({str(e).splitlines()[0]}); {old}"
+            f"{path}: the training state of step {step} cannot be written "
+            f"({str(e).splitlines()[0]}); {old}"
         ) from e
 
 # %% ../../nbs/library/base/16_training.ipynb #e01e9e65
 def load_state(
     path: str | Path, model, optimizer, plan: dict | None = None
 ) -> tuple:  # (steps done, log)
-    "Restore what `save_state` wrote; `InputError` when the file is broken, or of another model or plan."
+    """Restore what `save_state` wrote; `InputError` when the file is broken, or of another model or
+    plan.
+    """
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as e:
@@ -257,7 +273,9 @@ def to_device(x, device, channels_last: bool = False):
 
 # %% ../../nbs/library/base/16_training.ipynb #558965d8
 class Stepper:
-    "The model on its device, wrapped for speed and for several processes; a call makes one optimizer step and gives (loss, norm of the gradient)."
+    """The model on its device, wrapped for speed and for several processes; a call makes one
+    optimizer step and gives (loss, norm of the gradient).
+    """
 
     def __init__(
         self,
@@ -334,7 +352,90 @@ def _writer(folder, start):
 
 COLUMNS = ["step", "epoch", "lr", "loss", "gradient"]
 
-# %% ../../nbs/library/base/16_training.ipynb #e9d91c3a
+# %% ../../nbs/library/base/16_training.ipynb #9d8cb4fc
+class _Schedule:
+    "Where a step lies: epochs, batches, and batches that are fed together as one step."
+
+    def __init__(self, batches: Batches, epochs: int, accumulate: int):
+        for name, v in (("accumulate", accumulate), ("epochs", epochs)):
+            if not isinstance(v, int) or v < 1:
+                raise InputError(f"{name} = {v!r}: must be a whole number, at least 1")
+        self.batches, self.epochs, self.together = batches, epochs, accumulate
+        self.per_epoch = math.ceil(len(batches) / accumulate)
+        self.total = epochs * self.per_epoch
+
+    def steps(self, epoch: int, done: int) -> Iterator[tuple]:
+        "(step, [(batch, weight)], names of its examples) of an epoch, after `done` steps in all."
+        chunks = self.batches.chunks(epoch)
+        first = max(done - epoch * self.per_epoch, 0) * self.together
+        loaded = iter(self.batches(epoch, first))
+        for k in range(first, len(chunks), self.together):
+            group = chunks[k : k + self.together]
+            n = sum(map(len, group))
+            micro = [(_next(loaded), len(mine_of(c)) * world() / n) for c in group]
+            yield epoch * self.per_epoch + k // self.together, micro, group
+
+
+def _next(loaded):
+    "The next batch; what a worker process reports as a text with its traceback in one line."
+    try:
+        return next(loaded)
+    except InputError as e:
+        raise InputError(str(e).strip().splitlines()[-1].split("InputError: ", 1)[-1]) from None
+
+# %% ../../nbs/library/base/16_training.ipynb #756da37a
+class _Record:
+    "What is kept of a training: the log, its file, TensorBoard's, and the state to go on from."
+
+    def __init__(self, state, plan: dict, options: FitOptions, model, optimizer):
+        self.state, self.plan, self.options = state, plan, options
+        self.model, self.optimizer, self.log, self.done = model, optimizer, [], 0
+        if state and Path(state).exists():
+            self.done, self.log = load_state(state, model, optimizer, plan)
+        self.need_same_start()
+        self.first = rank() == 0
+        board = options.tensorboard and self.first
+        self.board = _writer(options.tensorboard, self.done) if board else None
+
+    def need_same_start(self) -> None:
+        "All processes go on from the same step, or none does."
+        if world() == 1:
+            return
+        starts = [None] * world()
+        dist.all_gather_object(starts, [self.done, self.log[-1:]])
+        if any(s != starts[0] for s in starts):
+            steps = ", ".join(str(s[0]) for s in starts)
+            raise InputError(
+                f"{self.state}: the processes do not see the same state (steps {steps}); "
+                "the folder must be one that all machines share"
+            )
+
+    def add(self, *row) -> None:
+        self.log.append(list(row))
+        if self.board:
+            for name, x in zip(COLUMNS[2:], row[2:], strict=True):
+                self.board.add_scalar(name, x, row[0])
+
+    def table(self) -> pd.DataFrame:
+        return pd.DataFrame(self.log, columns=COLUMNS)
+
+    def save(self, step: int) -> None:
+        "Write the state of the training after some steps, and the log."
+        if self.first and self.state:
+            save_state(self.state, self.model, self.optimizer, step, self.log, self.plan)
+        self.save_log()
+
+    def save_log(self) -> None:
+        if self.first and self.options.log_file:
+            write_table(self.options.log_file, self.table())
+
+    def close(self) -> pd.DataFrame:
+        self.save_log()
+        if self.board:
+            self.board.close()
+        return self.table()
+
+# %% ../../nbs/library/base/16_training.ipynb #ce1b3d87
 def fit(
     model,
     loss_fn,  # (model, batch) -> scalar, a mean over the batch
@@ -349,115 +450,45 @@ def fit(
     desc: str = "train",
     options: FitOptions = FitOptions(),
 ) -> pd.DataFrame:  # step, epoch, lr, loss, gradient (its norm, before clipping)
-    "Train in place, on a GPU where there is one, in all processes of the group. Goes on from `state`, bit for bit; `InputError` on a loss or gradient that is not finite."
-    for name, v in (("accumulate", options.accumulate), ("epochs", epochs)):
-        if not isinstance(v, int) or v < 1:
-            raise InputError(f"{name} = {v!r}: must be a whole number, at least 1")
+    """Train in place, on a GPU where there is one, in all processes of the group.
+
+    Goes on from `state`, bit for bit; `InputError` on a loss or gradient that is not finite.
+    """
+    schedule = _Schedule(batches, epochs, options.accumulate)
     sync_batchnorm(model.to(pick_device()))
-    A = options.accumulate
-    stepper = Stepper(
-        model,
-        loss_fn,
-        make_optimizer(model, options.optimizer, lr, weight_decay, options.momentum),
-        clip,
-        options,
-    )
-    plan = dict(
-        epochs=epochs,
-        batches=len(batches),
-        batch=batches.size,
-        accumulate=A,
-        seed=seed,
-        lr=lr,
-        weight_decay=weight_decay,
-        warmup=warmup,
-        clip=clip,
-        optimizer=options.optimizer,
-        momentum=options.momentum,
-        bf16=options.bf16,
-    )
-    per_epoch = -(-len(batches) // A)
-    total = epochs * per_epoch
-    done, log = (
-        load_state(state, model, stepper.optimizer, plan)
-        if state and Path(state).exists()
-        else (0, [])
-    )
-    _agree(state, done, log)
-    board = _writer(options.tensorboard, done) if options.tensorboard and rank() == 0 else None
-    with tqdm(
-        desc=desc, mininterval=5, initial=done, total=total, disable=None if rank() == 0 else True
-    ) as bar:
-        for epoch in range(done // per_epoch, epochs):
-            for step, micro, where in _steps(
-                batches, epoch, A, max(done, epoch * per_epoch), desc, seed
-            ):
-                for g in stepper.optimizer.param_groups:
-                    g["lr"] = lr * cosine_warmup(step, total, warmup) * g.get("scale", 1.0)
+    optimizer = make_optimizer(model, options.optimizer, lr, weight_decay, options.momentum)
+    stepper = Stepper(model, loss_fn, optimizer, clip, options)
+    plan = dict(epochs=epochs, batches=len(batches), batch=batches.size, seed=seed, lr=lr)
+    plan |= dict(weight_decay=weight_decay, warmup=warmup, clip=clip)
+    plan |= {k: getattr(options, k) for k in ("accumulate", "optimizer", "momentum", "bf16")}
+    record = _Record(state, plan, options, model, optimizer)
+    hidden = None if rank() == 0 else True
+    shown = dict(mininterval=5, initial=record.done, total=schedule.total, disable=hidden)
+    with tqdm(desc=desc, **shown) as bar:
+        for epoch in range(record.done // schedule.per_epoch, epochs):
+            for step, micro, group in schedule.steps(epoch, record.done):
+                rate = lr * cosine_warmup(step, schedule.total, warmup)
+                for g in optimizer.param_groups:
+                    g["lr"] = rate * g.get("scale", 1.0)
                 model.train()
                 seed_all(seed, "step", step, rank())
-                log.append(
-                    [step, epoch, lr * cosine_warmup(step, total, warmup), *stepper(micro, where)]
-                )
+                where = partial(_where, batches, group, f"epoch {epoch}, step {step} of {desc}")
+                record.add(step, epoch, rate, *stepper(micro, where))
                 bar.update()
-                if board:
-                    [board.add_scalar(name, x, step) for name, x in zip(COLUMNS[2:], log[-1][2:])]
-                if rank() == 0 and (
-                    step + 1 == total or (step + 1) % (options.save_every or per_epoch) == 0
-                ):
-                    _keep(state, model, stepper.optimizer, step + 1, log, plan, options)
+                every = options.save_every or schedule.per_epoch
+                if step + 1 == schedule.total or (step + 1) % every == 0:
+                    record.save(step + 1)
             if options.each_epoch:
                 options.each_epoch(epoch)
-    if rank() == 0:
-        _keep(None, model, stepper.optimizer, total, log, plan, options)
-    if board:
-        board.close()
     model.cpu()
     model.eval()
-    return pd.DataFrame(log, columns=COLUMNS)
-
-# %% ../../nbs/library/base/16_training.ipynb #2b6c9914
-def _steps(
-    batches, epoch, A, start, desc, seed
-):  # (step, [(batch, weight)], words for a message), from step `start` on
-    chunks, per_epoch = batches.chunks(epoch), -(-len(batches) // A)
-    first = (start - epoch * per_epoch) * A
-    loaded = iter(batches(epoch, first))
-    for k in range(first, len(chunks), A):
-        group, step = chunks[k : k + A], epoch * per_epoch + k // A
-        n = sum(map(len, group))
-
-        def where(j, group=group, step=step):
-            return f"at epoch {epoch}, step {step} of {desc}; lower the learning rate or look at the examples: {batches.names(group[j] if j is not None else sum(group, []))}"
-
-        yield step, [(_next(loaded), len(mine_of(c)) * world() / n) for c in group], where
+    return record.close()
 
 
-def _next(
-    loaded,
-):  # a worker process reports an error as a text with its traceback; the last line is the message
-    try:
-        return next(loaded)
-    except InputError as e:
-        raise InputError(str(e).strip().splitlines()[-1].split("InputError: ", 1)[-1]) from None
-
-
-def _agree(state, done, log):  # all processes go on from the same step, or none does
-    if world() == 1:
-        return
-    said = [None] * world()
-    dist.all_gather_object(said, [done, log[-1:]])
-    if any(s != said[0] for s in said):
-        raise InputError(
-            f"{state}: the processes do not see the same state (steps {', '.join(str(s[0]) for s in said)}); the folder must be one that all machines share"
-        )
-
-
-def _keep(state, model, optimizer, step, log, plan, options):
-    if state:
-        save_state(state, model, optimizer, step, log, plan)
-    if options.log_file:
-        write_table(options.log_file, pd.DataFrame(log, columns=COLUMNS))
+def _where(batches, group, step, j: int | None) -> str:
+    "For a message: which examples, of one micro-batch or of all."
+    names = batches.names(sum(group, []) if j is None else group[j])
+    return f"at {step}; lower the learning rate or look at the examples: {names}"
 
 # %% ../../nbs/library/base/16_training.ipynb #2d79ccfc
 @as_written

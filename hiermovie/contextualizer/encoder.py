@@ -87,7 +87,9 @@ class Contextualizer(nn.Module):
         )
 
     def standardize(self, features):
-        "Take mean and deviation of the inputs from `features` (N, D); they are kept in the checkpoint."
+        """Take mean and deviation of the inputs from `features` (N, D); they are kept in the
+        checkpoint.
+        """
         self.mean.copy_(features.mean(0))
         self.std.copy_(spread(features))
         return self
@@ -200,7 +202,9 @@ def show_before_after(
 
     top = [w for w, _ in Counter(labels).most_common(most)]
     fig, axes = plt.subplots(1, 2, figsize=(9, 3.6))
-    for ax, x, title in zip(axes, (before, after), ("features", "contextualized features")):
+    for ax, x, title in zip(
+        axes, (before, after), ("features", "contextualized features"), strict=False
+    ):
         p = principal(x)
         for k, w in enumerate([None, *top]):
             at = [i for i, v in enumerate(labels) if (v == w if w else v not in top)]
@@ -232,7 +236,9 @@ def load_contextualizer(
     dim: int | None = None,  # expected D
     backbone: str | None = None,  # expected maker of the features, as the store's index names it
 ) -> Contextualizer:
-    "A contextualizer of ours, in evaluation mode; `InputError` when the file is not one or reads features of another length."
+    """A contextualizer of ours, in evaluation mode; `InputError` when the file is not one or reads
+    features of another length.
+    """
     tensors, header = read_tensors(path)
     if header.get("kind") != "contextualizer":
         raise InputError(
@@ -241,12 +247,14 @@ def load_contextualizer(
     made = header["about"].get("backbone")
     if backbone and made and made != backbone:
         raise InputError(
-            f"{path}: was pretrained on features of backbone run {made}, but the features at hand are of {backbone}"
+            f"{path}: was pretrained on features of backbone run {made}, but the features at "
+            f"hand are of {backbone}"
         )
     model = Contextualizer(ContextualizerConfig(**header["arch"]))
     if dim is not None and dim != model.cfg.dim:
         raise InputError(
-            f"{path}: reads features of {model.cfg.dim} numbers, but the features at hand have {dim}"
+            f"{path}: reads features of {model.cfg.dim} numbers, but the features at hand "
+            f"have {dim}"
         )
     load_weights(model, tensors, path)
     return model.eval()

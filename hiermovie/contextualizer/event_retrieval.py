@@ -66,21 +66,24 @@ def retrieval(
     seed: int = 0,
     video=None,  # (B,) numbers: which sequences are of one video; None: each is of its own
 ) -> dict:  # {"found": {"model", "mean", "left", "neighbours"}, "cosine": the same, "among", "chance", "n", "own_keys"}
-    "Share of hidden events that are found among `among` (fewer when there are not so many), and mean cosine, of the model and of predictors without learning."
+    """Share of hidden events that are found among `among` (fewer when there are not so many), and
+    mean cosine, of the model and of predictors without learning.
+    """
     if among < 2:
         raise InputError(f"among {among}: must be at least 2")
     B, n = len(features), (~pad_mask).sum(1)
     video = torch.arange(B) if video is None else torch.as_tensor(video)
     if B < 2 or (n < 3).any() or len(video.unique()) < 2:
         raise InputError(
-            "retrieval: needs sequences of 2 videos, and at least 3 events in each, to have two neighbours"
+            "retrieval: needs sequences of 2 videos, and at least 3 events in each, to have "
+            "two neighbours"
         )
     with on_device(model) as device:
         parts = [
             _guesses(model, x.to(device), pad.to(device))
-            for x, pad in zip(features.split(128), pad_mask.split(128))
+            for x, pad in zip(features.split(128), pad_mask.split(128), strict=False)
         ]
-        keys, y, guess = (torch.cat(x).cpu() for x in zip(*parts))
+        keys, y, guess = (torch.cat(x).cpu() for x in zip(*parts, strict=False))
     where = torch.tensor([(b, e) for b in range(B) for e in range(1, int(n[b]) - 1)])
     b, e = where.T
     among = min(among, 1 + int(n.sum() - max(n[video == v].sum() for v in video.unique())))
@@ -161,7 +164,9 @@ def nearest_events(
     k: int = 5,
     video=None,  # (B,) numbers, as in `retrieval`
 ) -> list:  # [(sequence, event, cosine), ...], nearest first
-    "Hide one event of one sequence; the events of *other* videos nearest to what the model fills in."
+    """Hide one event of one sequence; the events of *other* videos nearest to what the model fills
+    in.
+    """
     video = torch.arange(len(features)) if video is None else torch.as_tensor(video)
     hide = torch.zeros_like(pad_mask)
     hide[sequence, event] = True

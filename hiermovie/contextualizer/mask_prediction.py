@@ -119,7 +119,9 @@ DISTANCES = {
 
 
 def distance_loss(pred, target, event_mask, kind: str = "l2"):
-    "Mean distance of prediction and target (B, E, K) at the hidden events; kind: l2, smooth_l1, cosine."
+    """Mean distance of prediction and target (B, E, K) at the hidden events; kind: l2, smooth_l1,
+    cosine.
+    """
     return DISTANCES[kind](pred[event_mask], target[event_mask])
 
 
@@ -175,14 +177,18 @@ class MaskConfig:
             and self.window_weight >= 0
         ):
             raise InputError(
-                f"mask prediction: temperatures {self.temperature} and {self.window_temperature} must be above 0, queue {self.queue} at least 1, momentum {self.momentum} between 0 and 1, window_weight {self.window_weight} not below 0"
+                f"mask prediction: temperatures {self.temperature} and "
+                f"{self.window_temperature} must be above 0, queue {self.queue} at least 1, "
+                f"momentum {self.momentum} between 0 and 1, window_weight "
+                f"{self.window_weight} not below 0"
             )
         if not (
             min(self.token, self.swap, self.blend) >= 0
             and self.token + self.swap + self.blend <= 1 + 1e-9
         ):
             raise InputError(
-                f"token {self.token}, swap {self.swap}, blend {self.blend}: shares, together at most 1"
+                f"token {self.token}, swap {self.swap}, blend {self.blend}: shares, together "
+                "at most 1"
             )
 
 # %% ../../nbs/library/4_contextualizer/02_mask_prediction.ipynb #b121a569
@@ -209,7 +215,9 @@ def queue_loss(
     queue: PlaceQueue,
     temperature: float = 0.1,
 ):
-    "InfoNCE of each prediction against its key and the keys in the queue that were at the same place."
+    """InfoNCE of each prediction against its key and the keys in the queue that were at the same
+    place.
+    """
     right = _cosines(pred, key).diagonal()[:, None]
     wrong = _cosines(pred, queue()).masked_fill(
         place[:, None] != queue.places[: int(queue.n)], -torch.inf
@@ -256,7 +264,9 @@ class MaskPrediction(nn.Module):
         return self.predictor(features, pad_mask, event_mask)[0]
 
     def keys(self, features, pad_mask):
-        "What predictions are compared with (B, E, K): the targets, or with loss queue what the slow copy says of the whole sequence."
+        """What predictions are compared with (B, E, K): the targets, or with loss queue what the
+        slow copy says of the whole sequence.
+        """
         return (
             self.copies.key(features, pad_mask)[0]
             if self.cfg.loss == "queue"

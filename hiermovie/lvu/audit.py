@@ -20,7 +20,9 @@ from .windowing import SPLITS, read_splits
 
 # %% ../../nbs/library/6_lvu/12_audit.ipynb #960c4a1b
 def census(root, tasks=LVU_TASKS) -> pd.DataFrame:  # one row per task
-    "Sizes, classes, baselines and shared movies of the CSV files of an LVU release; counted, with the checks of `read_splits`."
+    """Sizes, classes, baselines and shared movies of the CSV files of an LVU release; counted, with
+    the checks of `read_splits`.
+    """
     rows = []
     for task in tasks:
         t = read_splits(root, task)
@@ -163,7 +165,9 @@ PUBLISHED = pd.DataFrame(
 
 
 def certainty(published=None) -> dict:  # model -> label
-    "How sure we are of a published row: from memory (R), and whether six accuracies or more are whole numbers of test videos (✓)."
+    """How sure we are of a published row: from memory (R), and whether six accuracies or more are
+    whole numbers of test videos (✓).
+    """
     return {
         m: "R ✓" if n >= 6 else "R"
         for m, n in integer_check(PUBLISHED if published is None else published).sum(axis=1).items()
@@ -200,11 +204,15 @@ def tested_on(model: str, task: str, sizes=RELEASE.test) -> int:
 def newcombe(
     p1: float, p2: float, n1: int, n2: int | None = None
 ) -> tuple:  # (low, high) of p1 - p2, shares
-    "95% interval of the difference of two shares of n1 and n2 items, taken as independent. `InputError` for shares outside 0..1 or no items."
+    """95% interval of the difference of two shares of n1 and n2 items, taken as independent.
+
+    `InputError` for shares outside 0..1 or no items.
+    """
     n2 = n1 if n2 is None else n2
     if not (0 <= p1 <= 1 and 0 <= p2 <= 1 and n1 >= 1 and n2 >= 1):
         raise InputError(
-            f"newcombe: {p1} of {n1} and {p2} of {n2}; expected shares from 0 to 1 of at least one item"
+            f"newcombe: {p1} of {n1} and {p2} of {n2}; expected shares from 0 to 1 of at "
+            "least one item"
         )
     (l1, u1), (l2, u2) = wilson(p1 * n1, n1), wilson(p2 * n2, n2)
     d = p1 - p2
@@ -214,7 +222,9 @@ def newcombe(
 def pairs_of(
     published=PUBLISHED, sizes=RELEASE.test
 ) -> pd.DataFrame:  # task, better, worse, difference, low, high, exceeds
-    "Every pair of published accuracies: the difference in points, its 95% interval, and whether that is above zero."
+    """Every pair of published accuracies: the difference in points, its 95% interval, and whether
+    that is above zero.
+    """
     rows = []
     for t in LVU_CLASSES:
         p = published[t].dropna().sort_values(ascending=False)
@@ -239,7 +249,10 @@ def told_apart(
 ) -> (
     pd.DataFrame
 ):  # per task: n, pairs, told_apart, above_majority, best, second, gap, needed, clear
-    "Of all pairs of models, how many differ by more than the interval; how many models lie above the majority class with their whole interval; is the best told from the second, and how large a gap would have to be."
+    """Of all pairs of models, how many differ by more than the interval; how many models lie above
+    the majority class with their whole interval; is the best told from the second, and how large
+    a gap would have to be.
+    """
     rows, pairs = [], pairs_of(published, sizes)
     for t in LVU_CLASSES:
         n, p = int(sizes[t]), (published[t].dropna() / 100).sort_values(ascending=False)
@@ -276,12 +289,14 @@ def told_apart(
 # %% ../../nbs/library/6_lvu/12_audit.ipynb #56d3d614
 @as_written
 def show_published(published=PUBLISHED, sizes=RELEASE.test, majority=RELEASE.majority):
-    "Published accuracies of the seven classification tasks with their 95% intervals; dotted: the majority class."
+    """Published accuracies of the seven classification tasks with their 95% intervals; dotted: the
+    majority class.
+    """
     import matplotlib.pyplot as plt
 
     fig, axes = plt.subplots(1, 7, figsize=(12.5, 3.4), sharey=True)
     y = np.arange(len(published))
-    for ax, t in zip(axes, LVU_CLASSES):
+    for ax, t in zip(axes, LVU_CLASSES, strict=False):
         p = published[t] / 100
         low, high = np.array([wilson(x * (n := tested_on(m, t, sizes)), n) for m, x in p.items()]).T
         best = p.argmax()
@@ -315,7 +330,8 @@ def answers(
     known = table[table.video_id.isin(set(ids))]
     if known.empty or not predictions:
         raise InputError(
-            f"{task}: {len(predictions)} predictions and {len(known)} videos in common, nothing to rank by"
+            f"{task}: {len(predictions)} predictions and {len(known)} videos in common, "
+            "nothing to rank by"
         )
     return np.stack(
         [LvuScorer(task, {v: p[v] for v in known.video_id}, known).value for p in predictions]
@@ -328,7 +344,9 @@ def rank_draws(
     n: int = 1000,
     seed: int = 0,
 ) -> tuple:  # (rows), (n, rows, tasks) ranks
-    "Ranks of every row in every draw of videos and seeds; a draw without a single video of a task is drawn again. `InputError` when rows differ in their tasks or videos."
+    """Ranks of every row in every draw of videos and seeds; a draw without a single video of a task
+    is drawn again. `InputError` when rows differ in their tasks or videos.
+    """
     if not rows or n < 1 or not all(x.size for r in rows.values() for x in r.values()):
         raise InputError(
             f"ranks: {n} draws of {len(rows)} rows; expected one at least, with seeds and videos"
@@ -369,7 +387,10 @@ def rank_draws(
 def rank_uncertainty(
     rows: dict, ids: dict, n: int = 1000, seed: int = 0
 ) -> pd.DataFrame:  # per row: mean_rank, low, high, top1, top1_low, top1_high, best, behind
-    "Mean rank and Top1 rank of every row with 95% intervals over videos and seeds; `best`: share of draws with the lowest mean rank (shared places count for all), `behind`: share of draws in which its mean rank is worse than that of the row that leads now."
+    """Mean rank and Top1 rank of every row with 95% intervals over videos and seeds; `best`: share
+    of draws with the lowest mean rank (shared places count for all), `behind`: share of draws in
+    which its mean rank is worse than that of the row that leads now.
+    """
     names, drawn = rank_draws(rows, ids, n, seed)
     tasks = list(rows[names[0]])
     up = [t not in LVU_REGRESSION for t in tasks]
@@ -445,9 +466,16 @@ def conclusions(
     sizes = known.test
     small, large = sizes.idxmin(), sizes.idxmax()
     out = [
-        f"The smallest test set of a classification ({small}) has {sizes.min()} videos; one of them is worth {100 / sizes.min():.2f} points of accuracy, and the 95% interval of an accuracy of one half is {_width(sizes.min()):.0f} points wide."
+        (
+            f"The smallest test set of a classification ({small}) has {sizes.min()} videos; one "
+            f"of them is worth {100 / sizes.min():.2f} points of accuracy, and the 95% interval "
+            f"of an accuracy of one half is {_width(sizes.min()):.0f} points wide."
+        )
         + (
-            f" In the largest ({large}, {sizes.max()} videos) it is {_width(sizes.max()):.0f} points."
+            (
+                f" In the largest ({large}, {sizes.max()} videos) it is "
+                f"{_width(sizes.max()):.0f} points."
+            )
             if sizes.max() > sizes.min()
             else " The others are of the same size."
         )
@@ -455,9 +483,16 @@ def conclusions(
     low = known.majority.idxmin()
     drawing = 100 / known.in_train[low]
     out.append(
-        f"Always answering the most frequent training class scores {known.majority.max():.2f}% in {known.majority.idxmax()} and {known.majority[low]:.2f}% in {low}"
+        (
+            "Always answering the most frequent training class scores "
+            f"{known.majority.max():.2f}% in {known.majority.idxmax()} and "
+            f"{known.majority[low]:.2f}% in {low}"
+        )
         + (
-            f", where drawing one of its {int(known.in_train[low])} training classes scores {drawing:.1f}%."
+            (
+                f", where drawing one of its {int(known.in_train[low])} training classes scores "
+                f"{drawing:.1f}%."
+            )
             if known.majority[low] < drawing
             else "."
         )
@@ -470,9 +505,15 @@ def conclusions(
     )
     shared = c[c.videos_of_shared_movies > 0]
     out.append(
-        f"{total['trained_elsewhere']} of {total['test_videos']} test videos are training videos of another task; "
+        (
+            f"{total['trained_elsewhere']} of {total['test_videos']} test videos are training "
+            "videos of another task; "
+        )
         + (
-            f"in {len(shared)} of {len(c)} tasks movies lie in train and test ({', '.join(f'{t}: {int(r.videos_of_shared_movies)} of {int(r.test)} test videos' for t, r in shared.iterrows())})."
+            (
+                f"in {len(shared)} of {len(c)} tasks movies lie in train and test "
+                f"({', '.join(f'{t}: {int(r.videos_of_shared_movies)} of {int(r.test)} test videos' for t, r in shared.iterrows())})."
+            )
             if len(shared)
             else "no movie lies in train and test of a task."
         )
@@ -480,7 +521,10 @@ def conclusions(
     seen = c[(c.train_val > 0) | (c.val_test > 0)]
     if len(seen):
         out.append(
-            f"Movies lie in train and validation, or in validation and test, in {len(seen)} of {len(c)} tasks ({', '.join(f'{t}: {int(r.train_val)} and {int(r.val_test)} movies' for t, r in seen.iterrows())}), so a choice made on validation videos has seen them."
+            f"Movies lie in train and validation, or in validation and test, in {len(seen)} "
+            f"of {len(c)} tasks "
+            f"({', '.join(f'{t}: {int(r.train_val)} and {int(r.val_test)} movies' for t, r in seen.iterrows())}), "
+            "so a choice made on validation videos has seen them."
         )
     if apart is not None:
         out.append(
@@ -492,19 +536,34 @@ def conclusions(
         )
     if apart is not None:
         out.append(
-            f"Of {apart.pairs.sum()} pairs of published accuracies {apart.told_apart.sum()} ({100 * apart.told_apart.sum() / apart.pairs.sum():.0f}%) can be told apart by the printed numbers alone (they differ by more than their 95% interval); the best model is told from the second in {apart.clear.sum()} of {len(apart)} tasks"
+            (
+                f"Of {apart.pairs.sum()} pairs of published accuracies {apart.told_apart.sum()} "
+                f"({100 * apart.told_apart.sum() / apart.pairs.sum():.0f}%) can be told apart by "
+                "the printed numbers alone (they differ by more than their 95% interval); the "
+                f"best model is told from the second in {apart.clear.sum()} of {len(apart)} tasks"
+            )
             + (f" ({', '.join(apart.index[apart.clear])})" if apart.clear.any() else "")
-            + ". For the two errors nothing can be said, since they were printed without anything to make an interval of."
+            + (
+                ". For the two errors nothing can be said, since they were printed without "
+                "anything to make an interval of."
+            )
         )
     if own is not None:
         lead = own.mean_rank.idxmin()
         rivals = own.drop(lead)
         out.append(
-            f"Of our rows {lead} has the best mean rank, {own.mean_rank.min():.1f} (95% of the draws of videos and seeds: {own.low[lead]:.1f} to {own.high[lead]:.1f}); it is ahead of the others in "
+            (
+                f"Of our rows {lead} has the best mean rank, {own.mean_rank.min():.1f} (95% of "
+                f"the draws of videos and seeds: {own.low[lead]:.1f} to {own.high[lead]:.1f}); "
+                "it is ahead of the others in "
+            )
             + ", ".join(f"{100 * v:.0f}% ({k})" for k, v in rivals.behind.items())
             + " of the draws."
             + (
-                f" With {own.seeds.min()} seeds, fewer than five, the share of luck in training is hardly known."
+                (
+                    f" With {own.seeds.min()} seeds, fewer than five, the share of luck in "
+                    "training is hardly known."
+                )
                 if own.seeds.min() < 5
                 else ""
             )

@@ -23,7 +23,9 @@ from ..vidsitu import OnTrunk, some_of
 def fuse(
     instance: dict, scene: dict, weight: float, classes: bool, allow_missing: bool = False
 ) -> dict:  # video id -> scores
-    "Weighted scores of the videos that both have; `InputError` names videos that only one has, unless that is allowed."
+    """Weighted scores of the videos that both have; `InputError` names videos that only one has,
+    unless that is allowed.
+    """
     only = sorted(set(instance) ^ set(scene))
     if only and not allow_missing:
         raise InputError(
@@ -41,7 +43,10 @@ def fuse(
             and ((a < 0).any() or (b < 0).any() or not a.sum() or not b.sum())
         ):
             raise InputError(
-                f"late fusion: video {v}: scores {a.tolist()} and {b.tolist()}; expected equally many finite numbers"
+                (
+                    f"late fusion: video {v}: scores {a.tolist()} and {b.tolist()}; expected "
+                    "equally many finite numbers"
+                )
                 + (", not negative and not all 0" if classes else "")
             )
         a, b = (x / (x.sum() if classes else 1) for x in (a, b))
@@ -56,11 +61,14 @@ def choose_weight(
     table,  # the validation videos' predictions and their table
     allow_missing: bool = False,
 ) -> float:
-    "The weight of the instance model that is best on the validation videos; of several the nearest to one half."
+    """The weight of the instance model that is best on the validation videos; of several the
+    nearest to one half.
+    """
     known = table[[v in instance and v in scene for v in table.video_id]]
     if known.empty:
         raise InputError(
-            f"late fusion: no validation video of {task} has both predictions, nothing to choose a weight by"
+            f"late fusion: no validation video of {task} has both predictions, nothing to "
+            "choose a weight by"
         )
 
     def quality(w):
@@ -84,7 +92,9 @@ class FusedWindows:
     def __init__(self, scene: SceneWindows, instance: InstanceWindows):
         if scene.kw["window_s"] != instance.cfg.window_s or scene.kw["step_s"] != instance.step:
             raise InputError(
-                f"early fusion: windows of {scene.kw['window_s']:g} s every {scene.kw['step_s']:g} s of scenes and of {instance.cfg.window_s} s every {instance.step} s of instances; they must be the same"
+                f"early fusion: windows of {scene.kw['window_s']:g} s every "
+                f"{scene.kw['step_s']:g} s of scenes and of {instance.cfg.window_s} s every "
+                f"{instance.step} s of instances; they must be the same"
             )
         self.scene, self.instance = scene, instance
 
@@ -111,12 +121,14 @@ class FusedWindows:
 
     @staticmethod
     def collate(items):
-        events, tokens = zip(*items)
+        events, tokens = zip(*items, strict=False)
         return *pad_sequences(events), *collate_tokens(tokens)
 
 # %% ../../nbs/library/6_lvu/11_fusion.ipynb #51743b85
 class FusedModel(OnTrunk):
-    "Events and instances of a window to scores (B, K): both vectors side by side, a linear head. The heads of the two models that are given are taken off."
+    """Events and instances of a window to scores (B, K): both vectors side by side, a linear head.
+    The heads of the two models that are given are taken off.
+    """
 
     def __init__(self, scene: LvuModel, instance: ObjectModel, outputs: int):
         super().__init__()

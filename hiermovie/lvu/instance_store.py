@@ -65,7 +65,9 @@ def extract_instances(
     | None = None,  # as `load_detector` gives it; None: boxes/<video>.csv beside the videos
     backbone: str = "",  # maker of the features
 ) -> tuple:  # (index, Coverage)
-    "Instances of every video, into a store; a video that cannot be used costs a line in the coverage."
+    """Instances of every video, into a store; a video that cannot be used costs a line in the
+    coverage.
+    """
     done, how = (
         [],
         json.dumps(dict(settings, backbone=backbone, min_score=min_score), sort_keys=True),
@@ -78,7 +80,8 @@ def extract_instances(
     )
     if stems.duplicated().any():
         raise InputError(
-            f"{store}: two videos are called {stems[stems.duplicated()].iloc[0]}; their instances would overwrite each other"
+            f"{store}: two videos are called {stems[stems.duplicated()].iloc[0]}; their "
+            "instances would overwrite each other"
         )
     with (
         kept_coverage(Path(store) / "coverage.csv") as coverage,
@@ -113,7 +116,9 @@ def extract_instances(
 
 # %% ../../nbs/library/6_lvu/09_instance_store.ipynb #606a0287
 def store_release(store: str | Path, metas: list, folder: str | Path) -> tuple:  # (index, Coverage)
-    "The release's instances in our layout; metas: its instance_meta files, folder: that of its features."
+    """The release's instances in our layout; metas: its instance_meta files, folder: that of its
+    features.
+    """
     meta = {}
     for m in metas:
         meta |= read_release_meta(m)
@@ -130,7 +135,9 @@ def store_release(store: str | Path, metas: list, folder: str | Path) -> tuple: 
 
 # %% ../../nbs/library/6_lvu/09_instance_store.ipynb #1a131608
 class InstanceStore(Mapping):
-    "video -> Instances, read when asked for; the last `keep` videos stay in memory. `InputError` when a file is not as the index says."
+    """video -> Instances, read when asked for; the last `keep` videos stay in memory. `InputError`
+    when a file is not as the index says.
+    """
 
     def __init__(self, store, videos: dict, dim: int, keep: int = 2000):
         self.store, self.videos, self.dim, self.read = (
@@ -144,7 +151,8 @@ class InstanceStore(Mapping):
         x = read_instances(self.store, video, self.dim)
         if len(x) != self.videos[video]:
             raise InputError(
-                f"{self.store / f'{video}_inst.npz'}: has {len(x)} instances, the index says {self.videos[video]}; extract them again"
+                f"{self.store / f'{video}_inst.npz'}: has {len(x)} instances, the index says "
+                f"{self.videos[video]}; extract them again"
             )
         return x
 
@@ -173,7 +181,8 @@ def read_instance_store(store: str | Path) -> tuple:  # (InstanceStore, index)
         or not isinstance(index.get("dim"), int)
     ):
         raise InputError(
-            f"{Path(store) / 'index.json'}: not the index of an instance store, expected dim and videos"
+            f"{Path(store) / 'index.json'}: not the index of an instance store, expected dim "
+            "and videos"
         )
     for v in index["videos"]:
         need_file(Path(store) / f"{v}_inst.npz", "instance file")
@@ -190,12 +199,14 @@ def show_instances(path: str | Path, store: str | Path, n: int = 6):
     seconds = seconds[np.linspace(0, len(seconds) - 1, min(n, len(seconds))).astype(int)]
     fig, axes = plt.subplots(1, len(seconds), figsize=(1.7 * len(seconds), 2), squeeze=False)
     colours = plt.get_cmap("tab20").colors
-    for ax, s, frame in zip(axes[0], seconds, read_frames(path, seconds + 0.5)):
+    for ax, s, frame in zip(axes[0], seconds, read_frames(path, seconds + 0.5), strict=False):
         h, w = frame.shape[:2]
         ax.imshow(frame)
         ax.axis("off")
         ax.set_title(f"{s} s", fontsize=8)
-        for (x1, y1, x2, y2), k in zip(x.boxes[x.seconds == s], x.tracks[x.seconds == s]):
+        for (x1, y1, x2, y2), k in zip(
+            x.boxes[x.seconds == s], x.tracks[x.seconds == s], strict=False
+        ):
             ax.add_patch(
                 plt.Rectangle(
                     (x1 * w - 0.5, y1 * h - 0.5),

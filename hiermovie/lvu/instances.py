@@ -36,7 +36,9 @@ class Instances:
             x = getattr(self, k)
             if not isinstance(x, np.ndarray) or x.dtype.kind not in kind or x.ndim != axes:
                 raise InputError(
-                    f"instances: {k} must be an array of {'whole numbers' if kind == 'iu' else 'floats'} with {axes} axes, found {getattr(x, 'dtype', type(x).__name__)} {getattr(x, 'shape', '')}"
+                    f"instances: {k} must be an array of "
+                    f"{'whole numbers' if kind == 'iu' else 'floats'} with {axes} axes, "
+                    f"found {getattr(x, 'dtype', type(x).__name__)} {getattr(x, 'shape', '')}"
                 )
         n, b = len(self.seconds), self.boxes
         if (
@@ -46,7 +48,9 @@ class Instances:
             or self.features.ndim != 2
         ):
             raise InputError(
-                f"instances: {n} seconds, boxes {b.shape}, {len(self.tracks)} tracks, {len(self.shots)} shots, features {self.features.shape}; expected one row of each for every instance, and at least one"
+                f"instances: {n} seconds, boxes {b.shape}, {len(self.tracks)} tracks, "
+                f"{len(self.shots)} shots, features {self.features.shape}; expected one row "
+                "of each for every instance, and at least one"
             )
         bad = ~(
             np.isfinite(b).all(1)
@@ -57,7 +61,8 @@ class Instances:
         )
         if bad.any():
             raise InputError(
-                f"instances: box {b[bad][0].tolist()} at second {self.seconds[bad][0]}; expected x1 < x2, y1 < y2, all in 0..1"
+                f"instances: box {b[bad][0].tolist()} at second {self.seconds[bad][0]}; "
+                "expected x1 < x2, y1 < y2, all in 0..1"
             )
         if not np.isfinite(self.features).all():
             raise InputError("instances: a feature is not finite")
@@ -93,7 +98,9 @@ BROKEN = (
 
 
 def save_instances(store: str | Path, name: str, x: Instances, origin: str = "") -> None:
-    "Write one video's instances to `<store>/<name>_inst.npz`, atomically; `origin` says what made them."
+    """Write one video's instances to `<store>/<name>_inst.npz`, atomically; `origin` says what made
+    them.
+    """
     with atomic(Path(store) / f"{name}_inst.npz") as p:
         with open(p, "wb") as f:
             np.savez(f, origin=np.array(origin), **{k: getattr(x, k) for k in FIELDS})
@@ -102,7 +109,9 @@ def save_instances(store: str | Path, name: str, x: Instances, origin: str = "")
 def read_instances(
     store: str | Path, name: str, dim: int | None = None, origin: str | None = None
 ) -> Instances:  # origin: what must have made them
-    "Read one video's instances; `InputError` names the file when it is missing, broken, of other features or of another origin."
+    """Read one video's instances; `InputError` names the file when it is missing, broken, of other
+    features or of another origin.
+    """
     path = need_file(Path(store) / f"{name}_inst.npz", "instance file")
     try:
         with np.load(path, allow_pickle=False) as f:
@@ -161,7 +170,8 @@ def read_release_meta(path: str | Path) -> dict:  # video -> second -> box (text
             raise InputError(f"{path}: video {video!r}, expected an id of letters, digits, - and _")
         if not isinstance(seconds, dict) or not seconds:
             raise InputError(
-                f"{path}: video {video}: expected seconds with boxes, found {type(seconds).__name__}"
+                f"{path}: video {video}: expected seconds with boxes, found "
+                f"{type(seconds).__name__}"
             )
         for second, found in seconds.items():
             if not isinstance(second, (int, np.integer)) or not isinstance(found, dict):
@@ -173,7 +183,8 @@ def read_release_meta(path: str | Path) -> dict:  # video -> second -> box (text
                     or not all(isinstance(v, (int, np.integer)) for v in what[:2])
                 ):
                     raise InputError(
-                        f"{path}: video {video}, second {second}, box {text}: expected [shot, track], found {what!r}"
+                        f"{path}: video {video}, second {second}, box {text}: expected "
+                        f"[shot, track], found {what!r}"
                     )
     return meta
 
@@ -193,14 +204,15 @@ def release_instances(
             vector = features[second][text]
             if not isinstance(vector, np.ndarray) or vector.dtype.kind != "f" or vector.ndim != 1:
                 raise InputError(
-                    f"{path}: second {second}, box {text}: expected a vector of numbers, found {type(vector).__name__}"
+                    f"{path}: second {second}, box {text}: expected a vector of numbers, "
+                    f"found {type(vector).__name__}"
                 )
             rows.append(
                 (int(second), _box(text, path), int(track), int(shot), vector.astype(np.float32))
             )
     if not rows:
         raise InputError(f"{path}: video {video} has no box at any second")
-    seconds, found, tracks, shots, vectors = zip(*rows)
+    seconds, found, tracks, shots, vectors = zip(*rows, strict=False)
     if len({v.shape for v in vectors}) > 1:
         raise InputError(
             f"{path}: features of different lengths {sorted({v.shape for v in vectors})}"

@@ -86,7 +86,9 @@ def tokens_of(
 def collate_tokens(
     items: list,
 ) -> tuple:  # features (B, N, D), pad mask (B, N), codes (B, N, 5), numbers (B, N, 7)
-    "Windows of different sizes in one batch; pad mask True = not there. A batch of empty windows has N = 1."
+    """Windows of different sizes in one batch; pad mask True = not there. A batch of empty windows
+    has N = 1.
+    """
     N = max(1, *(len(f) for f, _, _ in items)) if items else 1
     out = [
         torch.zeros(
@@ -97,13 +99,15 @@ def collate_tokens(
     pad = torch.ones(len(items), N, dtype=torch.bool)
     for i, item in enumerate(items):
         pad[i, : len(item[0])] = False
-        for t, v in zip(out, item):
+        for t, v in zip(out, item, strict=False):
             t[i, : len(v)] = torch.from_numpy(np.ascontiguousarray(v))
     return out[0], pad, out[1], out[2]
 
 # %% ../../nbs/library/6_lvu/10_object_transformer.ipynb #be7be8e3
 class InstanceWindows:
-    "Windows over the instances of videos, as `TaskWindows` and `predict_lvu` want them (11_lvu); windows without anybody are left out, as in the release."
+    """Windows over the instances of videos, as `TaskWindows` and `predict_lvu` want them (11_lvu);
+    windows without anybody are left out, as in the release.
+    """
 
     def __init__(
         self,
@@ -113,7 +117,8 @@ class InstanceWindows:
     ):
         if step_s < 1 or step_s % 1:
             raise InputError(
-                f"step_s {step_s!r}: windows of instances begin at whole seconds, so it must be a whole number, at least 1"
+                f"step_s {step_s!r}: windows of instances begin at whole seconds, so it must "
+                "be a whole number, at least 1"
             )
         self.instances, self.cfg, self.step = instances, cfg, int(step_s)
 
@@ -140,7 +145,9 @@ class InstanceWindows:
 
 # %% ../../nbs/library/6_lvu/10_object_transformer.ipynb #4f911742
 class ObjectTransformer(nn.Module):
-    "Instances (features (B, N, D), pad mask, codes, numbers) to a vector per window (B, C) and one per instance (B, N, C)."
+    """Instances (features (B, N, D), pad mask, codes, numbers) to a vector per window (B, C) and
+    one per instance (B, N, C).
+    """
 
     def __init__(self, cfg: ObjectConfig):
         super().__init__()
@@ -186,7 +193,8 @@ class ObjectTransformer(nn.Module):
     ):  # hidden: bool (B, N), shown as the mask vector
         if features.shape[-1] != self.cfg.dim:
             raise InputError(
-                f"Object Transformer for features of {self.cfg.dim} numbers was given {features.shape[-1]}"
+                f"Object Transformer for features of {self.cfg.dim} numbers was given "
+                f"{features.shape[-1]}"
             )
         x = (features - self.mean) / self.std
         if hidden is not None:
@@ -263,12 +271,15 @@ class ActionScores(nn.Module):
 
 
 def load_actions(path, dim: int) -> ActionScores:
-    "The classifier at the end of a detector's checkpoint (PySlowFast: `head.projection`), read without executing anything."
+    """The classifier at the end of a detector's checkpoint (PySlowFast: `head.projection`), read
+    without executing anything.
+    """
     tensors = read_weights(path)[0]
     w, b = (tensors.get(f"head.projection.{k}") for k in ("weight", "bias"))
     if w is None or b is None or w.ndim != 2 or w.shape[1] != dim or b.shape != w.shape[:1]:
         raise InputError(
-            f"{path}: expected head.projection.weight (classes, {dim}) and head.projection.bias, found {None if w is None else tuple(w.shape)}"
+            f"{path}: expected head.projection.weight (classes, {dim}) and "
+            f"head.projection.bias, found {None if w is None else tuple(w.shape)}"
         )
     return ActionScores(w.float(), b.float())
 
@@ -291,7 +302,9 @@ def compatibility(
     b,  # (B, 128): two windows of each of B videos
     temperature: float = 0.2,
 ):
-    "InfoNCE without normalization: each of the 2B windows against its partner and the 2B - 2 others."
+    """InfoNCE without normalization: each of the 2B windows against its partner and the 2B - 2
+    others.
+    """
     z = torch.cat([a, b]).float()
     B = len(a)
     logits = (z @ z.T / temperature).fill_diagonal_(-torch.inf)
@@ -315,7 +328,8 @@ class ObjectPretraining(nn.Module):
         super().__init__()
         if not 0 < share <= 1 or not (token >= 0 and swap >= 0 and token + swap <= 1):
             raise InputError(
-                f"share {share}: above 0, at most 1; token {token}, swap {swap}: shares, together at most 1"
+                f"share {share}: above 0, at most 1; token {token}, swap {swap}: shares, "
+                "together at most 1"
             )
         self.transformer, self.targets, self.share, self.split, self.temperature = (
             transformer,
@@ -376,7 +390,7 @@ class InstancePairs(torch.utils.data.Dataset):
 
     @staticmethod
     def collate(items):
-        return tuple(collate_tokens(w) for w in zip(*items))
+        return tuple(collate_tokens(w) for w in zip(*items, strict=False))
 
 
 def save_objects(path, model: ObjectTransformer, **about) -> None:
@@ -412,7 +426,9 @@ def build_objects(
     cfg: ObjectConfig | None = None,
     backbone: str | None = None,
 ) -> ObjectTransformer:  # features (N, D), to standardize by
-    "An Object Transformer by the word that the profiles use: scratch (with `cfg`) or pretrained (from `checkpoint`)."
+    """An Object Transformer by the word that the profiles use: scratch (with `cfg`) or pretrained
+    (from `checkpoint`).
+    """
     if kind == "scratch":
         return ObjectTransformer(cfg).standardize(features)
     if kind == "pretrained":

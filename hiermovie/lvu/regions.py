@@ -21,13 +21,17 @@ from ..video import clip_times, probe, read_clips, to_clip, within
 
 # %% ../../nbs/library/6_lvu/08_regions.ipynb #06928c2e
 class RegionFeatures(nn.Module):
-    "Clips float32 (B, 3, T, S, S) and boxes to a feature (D,) for each box. Changes the given backbone: its last stage keeps the resolution."
+    """Clips float32 (B, 3, T, S, S) and boxes to a feature (D,) for each box.
+
+    Changes the given backbone: its last stage keeps the resolution.
+    """
 
     def __init__(self, backbone: SlowFast, grid: int = 7):
         super().__init__()
         if not isinstance(backbone, SlowFast):
             raise InputError(
-                f"instances: region features need a SlowFast backbone with maps, found {type(backbone).__name__}"
+                "instances: region features need a SlowFast backbone with maps, found "
+                f"{type(backbone).__name__}"
             )
         self.backbone, self.grid, self.dim = backbone, grid, backbone.dim
         for m in backbone.net.blocks[4].modules():
@@ -95,7 +99,7 @@ def video_instances(
     if t.empty:
         raise InputError(f"{path}: no box at any of {len(looks)} looked-at seconds")
     seconds = sorted(t.second.unique())
-    shots = dict(zip(looks, find_shots(path, looks, shot_limit)))
+    shots = dict(zip(looks, find_shots(path, looks, shot_limit), strict=False))
     out = []
     for k in range(0, len(seconds), batch):
         part = seconds[k : k + batch]

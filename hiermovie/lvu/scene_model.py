@@ -36,7 +36,9 @@ class LvuModel(OnTrunk):
 
 
 def lvu_loss(model, batch):
-    "Cross-entropy for class numbers, squared error for real targets; batch = (inputs ..., targets)."
+    """Cross-entropy for class numbers, squared error for real targets; batch = (inputs ...,
+    targets).
+    """
     *inputs, y = batch
     out = model(*inputs)
     return F.mse_loss(out[:, 0], y) if y.is_floating_point() else F.cross_entropy(out, y)
@@ -72,11 +74,13 @@ class SceneWindows:
 
 # %% ../../nbs/library/6_lvu/04_scene_model.ipynb #1a193e29
 class TaskWindows(torch.utils.data.Dataset):
-    "One random window per video and epoch: (window, target), of the videos that there are windows of."
+    """One random window per video and epoch: (window, target), of the videos that there are windows
+    of.
+    """
 
     def __init__(self, table, windows, seed: int = 0):
         self.rows, self.windows, self.seed, self.epoch = (
-            [(v, y) for v, y in zip(table.video_id, table.target) if windows.has(v)],
+            [(v, y) for v, y in zip(table.video_id, table.target, strict=False) if windows.has(v)],
             windows,
             seed,
             0,
@@ -96,7 +100,7 @@ class TaskWindows(torch.utils.data.Dataset):
         ), self.rows[i][1]
 
     def collate(self, items):
-        xs, ys = zip(*items)
+        xs, ys = zip(*items, strict=False)
         return *self.windows.collate(xs), torch.tensor(
             ys, dtype=torch.float32 if isinstance(ys[0], float) else torch.long
         )
@@ -106,7 +110,9 @@ class TaskWindows(torch.utils.data.Dataset):
 def predict_lvu(
     model, windows, videos, classes: bool, batch: int = 128
 ) -> dict:  # video id -> list of K scores
-    "Scores per video: softmax scores summed over its windows (classification) or the mean of the windows' answers. Videos without windows are left out."
+    """Scores per video: softmax scores summed over its windows (classification) or the mean of the
+    windows' answers. Videos without windows are left out.
+    """
     device = next(model.parameters()).device
     model.eval()
     out, waiting = {}, []
@@ -114,7 +120,7 @@ def predict_lvu(
     def flush():
         y = model(*to_device(windows.collate([x for _, _, x in waiting]), device))
         y = (y.float().softmax(1) if classes else y.float()).cpu()
-        for v, n, score in zip(*list(zip(*waiting))[:2], y.tolist()):
+        for v, n, score in zip(*list(zip(*waiting, strict=False))[:2], y.tolist(), strict=False):
             out.setdefault(v, []).append((n, score))
         waiting.clear()
 

@@ -28,7 +28,11 @@ def aggregate(
 
 # %% ../../nbs/library/6_lvu/03_scores.ipynb #802e9bc7
 def read_lvu_predictions(path, task: str) -> dict:  # video id -> list of K scores
-    "Predictions of one task from JSON or a pickle of plain data: video id to K scores, or to a list of windows with K softmax scores each (put together by `aggregate`); for a regression a number, or a list of windows with one number each, `[[3.0], [4.0]]`, on the scale of `read_lvu`. `InputError` names file and video."
+    """Predictions of one task from JSON or a pickle of plain data: video id to K scores, or to a
+    list of windows with K softmax scores each (put together by `aggregate`); for a regression a
+    number, or a list of windows with one number each, `[[3.0], [4.0]]`, on the scale of
+    `read_lvu`. `InputError` names file and video.
+    """
     said, classes, out = read_plain(path), task in LVU_CLASSES, {}
     if not isinstance(said, dict):
         raise InputError(f"{path}: expected video ids with scores, found {type(said).__name__}")
@@ -39,19 +43,24 @@ def read_lvu_predictions(path, task: str) -> dict:  # video id -> list of K scor
             y = np.array("ragged")
         if y.dtype.kind not in "iuf" or y.ndim > 2:
             raise InputError(
-                f"{path}: video {v}: expected numbers, or a list of windows, found {reprlib.repr(x)}"
+                f"{path}: video {v}: expected numbers, or a list of windows, found "
+                f"{reprlib.repr(x)}"
             )
         off = y.ndim == 2 and classes and ((abs(y.sum(1) - 1) > 1e-3) | (y < 0).any(1))
         if np.any(off):
             raise InputError(
-                f"{path}: video {v}: the scores of a window must be softmax scores: not negative, sum 1; found {reprlib.repr(x[int(np.argmax(off))])}"
+                f"{path}: video {v}: the scores of a window must be softmax scores: not "
+                f"negative, sum 1; found {reprlib.repr(x[int(np.argmax(off))])}"
             )
         out[str(v)] = aggregate(y, classes) if y.ndim == 2 else y.astype(float).tolist()
     return out
 
 # %% ../../nbs/library/6_lvu/03_scores.ipynb #b738f7c0
 class LvuScorer:
-    "`accuracy`, or `mse` on the scale of `read_lvu`, over videos; `.ids` are the videos. `InputError` counts and names videos without prediction (unless `allow_missing`) or outside the split, and a wrong number of scores."
+    """`accuracy`, or `mse` on the scale of `read_lvu`, over videos; `.ids` are the videos.
+    `InputError` counts and names videos without prediction (unless `allow_missing`) or outside
+    the split, and a wrong number of scores.
+    """
 
     def __init__(
         self,
@@ -73,13 +82,15 @@ class LvuScorer:
             )
         if missing and (not allow_missing or len(missing) == len(table)):
             raise InputError(
-                f"{name}: {task}: {len(missing)} of {len(table)} videos have no prediction: {some_of(missing)}"
+                f"{name}: {task}: {len(missing)} of {len(table)} videos have no prediction: "
+                f"{some_of(missing)}"
             )
         known, K = table[table.video_id.isin(list(predictions))], LVU_CLASSES.get(task, 1)
         for v in known.video_id:
             if len(predictions[v]) != K or not np.isfinite(predictions[v]).all():
                 raise InputError(
-                    f"{name}: {task}, video {v}: expected {K} finite number{'s' * (K > 1)}, found {reprlib.repr(predictions[v])}"
+                    f"{name}: {task}, video {v}: expected {K} finite number{'s' * (K > 1)}, "
+                    f"found {reprlib.repr(predictions[v])}"
                 )
         y, p = known.target.to_numpy(), np.array([predictions[v] for v in known.video_id])
         self.ids, self.missing, self.name = (
@@ -101,7 +112,9 @@ def lvu_metrics(
     allow_missing: bool = False,
     name: str = "predictions",
 ) -> dict:
-    "`accuracy` with Wilson's `interval` and `chance`, or `mse`; beside it `baseline` (majority class or mean of the training videos), `n` of `of` videos, `partial` and `missing`."
+    """`accuracy` with Wilson's `interval` and `chance`, or `mse`; beside it `baseline` (majority
+    class or mean of the training videos), `n` of `of` videos, `partial` and `missing`.
+    """
     s = LvuScorer(task, predictions, table, allow_missing, name)
     out = s() | dict(n=len(s.ids), of=len(table), partial=bool(s.missing), missing=s.missing)
     y = table[table.video_id.isin(s.ids)].target
@@ -124,7 +137,7 @@ def ranks(
     return np.stack(
         [
             rankdata(-s if up else s, method="average")
-            for s, up in zip(np.asarray(scores, float).T, higher_is_better, strict=True)
+            for s, up in zip(np.asarray(scores, float).T, higher_is_better, strict=False)
         ],
         1,
     )
@@ -133,7 +146,9 @@ def ranks(
 def rank_table(
     scores: pd.DataFrame,  # models x tasks: accuracies, and errors for the regressions
 ) -> pd.DataFrame:  # models x (tasks, Top1 rank, mean rank)
-    "Ranks over a set of models and some or all of the nine tasks; a shared first place counts as first. `InputError` when a model lacks a task or a column is no task."
+    """Ranks over a set of models and some or all of the nine tasks; a shared first place counts as
+    first. `InputError` when a model lacks a task or a column is no task.
+    """
     unknown = [t for t in scores.columns if t not in LVU_TASKS]
     if unknown:
         raise InputError(
@@ -141,7 +156,8 @@ def rank_table(
         )
     if scores.isna().any(axis=None):
         raise InputError(
-            f"ranks: no score of {scores.index[scores.isna().any(axis=1)][0]} for {scores.columns[scores.isna().any()][0]}"
+            f"ranks: no score of {scores.index[scores.isna().any(axis=1)][0]} for "
+            f"{scores.columns[scores.isna().any()][0]}"
         )
     up = [t not in LVU_REGRESSION for t in scores.columns]
     scores = scores.round(9)  # a tie is a tie, whatever the sums of floats say
@@ -149,7 +165,7 @@ def rank_table(
     first = pd.DataFrame(
         {
             t: scores[t] == (scores[t].max() if u else scores[t].min())
-            for t, u in zip(scores.columns, up)
+            for t, u in zip(scores.columns, up, strict=False)
         }
     )
     return out.assign(**{"Top1 rank": first.sum(axis=1), "mean rank": out.mean(axis=1)})

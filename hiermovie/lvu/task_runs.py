@@ -15,7 +15,9 @@ from .tasks import LVU_CLASSES
 
 # %% ../../nbs/library/6_lvu/05_task_runs.ipynb #40ca3834
 class ChosenOnVal:
-    "For `fit`'s `each_epoch`: keeps the weights that score best on the validation videos; `restore()` brings them back."
+    """For `fit`'s `each_epoch`: keeps the weights that score best on the validation videos;
+    `restore()` brings them back.
+    """
 
     def __init__(self, model, task: str, windows, table):
         self.model, self.task, self.windows, self.table = (
@@ -26,7 +28,8 @@ class ChosenOnVal:
         )
         if self.table.empty:
             raise InputError(
-                f"LVU {task}: features for none of {len(table)} validation videos, nothing to choose by (choose: last)"
+                f"LVU {task}: features for none of {len(table)} validation videos, nothing "
+                "to choose by (choose: last)"
             )
         self.best, self.epoch, self.state, self.said = -np.inf, None, None, {}
 
@@ -59,7 +62,9 @@ def run_task(
     weight_decay: float = 1e-2,
     choose: str = "val",  # or last: the last epoch, as in the release
 ) -> dict:  # scores, epoch (that was chosen), log, and the predictions for val and test
-    "Fine-tune on the training videos, choose on the validation videos, score the test videos that there are windows of."
+    """Fine-tune on the training videos, choose on the validation videos, score the test videos that
+    there are windows of.
+    """
     if choose not in ("val", "last"):
         raise InputError(f"choose {choose!r}: must be val or last")
     data, classes = TaskWindows(splits["train"], windows, seed), task in LVU_CLASSES

@@ -29,7 +29,8 @@ def _numbers(table, column, path, low):
     bad = ~np.isfinite(values) | (values < low)
     if bad.any():
         raise InputError(
-            f"{path}, row {int(bad.idxmax()) + 2}: {column} is {table[column][bad.idxmax()]!r}, expected a number of at least {low}"
+            f"{path}, row {int(bad.idxmax()) + 2}: {column} is "
+            f"{table[column][bad.idxmax()]!r}, expected a number of at least {low}"
         )
     return values
 
@@ -39,7 +40,9 @@ def read_lvu(
     task: str,
     split: str,  # train, val or test
 ) -> pd.DataFrame:  # video_id, movie_id, target
-    "One split of one task; targets are class numbers or the release's regression targets. `InputError` names file and row."
+    """One split of one task; targets are class numbers or the release's regression targets.
+    `InputError` names file and row.
+    """
     if task not in LVU_TASKS:
         raise InputError(f"task {task!r}: must be one of {', '.join(LVU_TASKS)}")
     root = Path(root)
@@ -64,7 +67,8 @@ def read_lvu(
         like, dislike = (_numbers(table, c, path, 0) for c in first)
         if (like + dislike == 0).any():
             raise InputError(
-                f"{path}, row {int((like + dislike == 0).idxmax()) + 2}: no likes and no dislikes, the ratio does not exist"
+                f"{path}, row {int((like + dislike == 0).idxmax()) + 2}: no likes and no "
+                "dislikes, the ratio does not exist"
             )
         target = 10 * like / (like + dislike) - LVU_REGRESSION[task]
     elif task == "view_count":
@@ -74,21 +78,26 @@ def read_lvu(
         bad = (number >= LVU_CLASSES[task]) | (number % 1 != 0)
         if bad.any():
             raise InputError(
-                f"{path}, row {int(bad.idxmax()) + 2}: class_id {table.class_id[bad.idxmax()]}, {task} has classes 0 to {LVU_CLASSES[task] - 1}"
+                f"{path}, row {int(bad.idxmax()) + 2}: class_id "
+                f"{table.class_id[bad.idxmax()]}, {task} has classes 0 to "
+                f"{LVU_CLASSES[task] - 1}"
             )
         target = number.astype(int)
     odd = ~table.youtube_id.str.fullmatch(r"[\w-]+")
     if odd.any():
         raise InputError(
-            f"{path}, row {int(odd.idxmax()) + 2}: youtube_id {table.youtube_id[odd.idxmax()]!r}, expected letters, digits, - and _"
+            f"{path}, row {int(odd.idxmax()) + 2}: youtube_id "
+            f"{table.youtube_id[odd.idxmax()]!r}, expected letters, digits, - and _"
         )
     if not np.isfinite(target.astype(float)).all():
         raise InputError(
-            f"{path}, row {int((~np.isfinite(target.astype(float))).idxmax()) + 2}: counts too large"
+            f"{path}, row {int((~np.isfinite(target.astype(float))).idxmax()) + 2}: counts "
+            "too large"
         )
     again = table.youtube_id.duplicated()
     if again.any():
         raise InputError(
-            f"{path}, row {int(again.idxmax()) + 2}: video {table.youtube_id[again.idxmax()]} is there already"
+            f"{path}, row {int(again.idxmax()) + 2}: video "
+            f"{table.youtube_id[again.idxmax()]} is there already"
         )
     return pd.DataFrame(dict(video_id=table.youtube_id, movie_id=table.imdb_id, target=target))

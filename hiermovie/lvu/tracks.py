@@ -33,14 +33,17 @@ def read_boxes(path: str | Path, min_score: float = 0.8) -> pd.DataFrame:
     whole = (t.second % 1 == 0) & (t.second < 1e7) & (t.score <= 1)
     if not whole.all():
         raise InputError(
-            f"{path}, row {int((~whole).idxmax()) + 2}: second {t.second[(~whole).idxmax()]:g}, score {t.score[(~whole).idxmax()]:g}; expected a whole second and a score of at most 1"
+            f"{path}, row {int((~whole).idxmax()) + 2}: second "
+            f"{t.second[(~whole).idxmax()]:g}, score {t.score[(~whole).idxmax()]:g}; "
+            "expected a whole second and a score of at most 1"
         )
     corners = t[BOX_COLUMNS[1:5]].copy()
     t[BOX_COLUMNS[1:5]] = corners.astype(np.float32).clip(0, 1).astype(float)
     bad = (t.x1 >= t.x2) | (t.y1 >= t.y2) | (corners.x2 > 1.001) | (corners.y2 > 1.001)
     if bad.any():
         raise InputError(
-            f"{path}, row {int(bad.idxmax()) + 2}: box {corners.loc[bad.idxmax()].tolist()}, expected x1 < x2 <= 1 and y1 < y2 <= 1"
+            f"{path}, row {int(bad.idxmax()) + 2}: box {corners.loc[bad.idxmax()].tolist()}, "
+            "expected x1 < x2 <= 1 and y1 < y2 <= 1"
         )
     return (
         t[t.score >= min_score]
@@ -85,11 +88,13 @@ def detect(
         for s, out in zip(
             seconds[k : k + batch],
             model([torch.from_numpy(f).to(device).permute(2, 0, 1) / 255 for f in frames]),
+            strict=False,
         ):
             for b, score, label in zip(
                 (out["boxes"].cpu() / torch.tensor([w, h, w, h])).clamp(0, 1).tolist(),
                 out["scores"].tolist(),
                 out["labels"].tolist(),
+                strict=False,
             ):
                 if b[0] < b[2] and b[1] < b[3]:
                     rows.append((int(s), *(round(v, 4) for v in b), round(score, 4), names[label]))
@@ -139,7 +144,10 @@ def link(
     min_overlap: float = 0.2,
     every: int = 1,  # seconds between looks
 ) -> np.ndarray:  # (N,) int: track of each box
-    "Tracks by overlap from one looked-at second to the next, within a shot and a label. A look without boxes ends all tracks."
+    """Tracks by overlap from one looked-at second to the next, within a shot and a label.
+
+    A look without boxes ends all tracks.
+    """
     from scipy.optimize import linear_sum_assignment
 
     tracks, n, before = np.full(len(table), -1), 0, None
@@ -153,7 +161,7 @@ def link(
                 before.label.to_numpy()[:, None] == now.label.to_numpy()
             )
             q[q < min_overlap] = 0
-            for i, j in zip(*linear_sum_assignment(-q)):
+            for i, j in zip(*linear_sum_assignment(-q), strict=False):
                 if q[i, j] > 0:
                     tracks[now.index[j]] = tracks[before.index[i]]
         for j in now.index[tracks[now.index] < 0]:

@@ -24,7 +24,8 @@ def windows(
         raise InputError("windows: a video without events")
     if not (event_s > 0 and step_s > 0 and event_s <= window_s < np.inf):
         raise InputError(
-            f"windows: window_s {window_s}, step_s {step_s}, event_s {event_s}; expected numbers above 0, and a window that holds an event"
+            f"windows: window_s {window_s}, step_s {step_s}, event_s {event_s}; expected "
+            "numbers above 0, and a window that holds an event"
         )
     middles, duration = (np.arange(n_events) + 0.5) * event_s, n_events * event_s
     starts = np.arange(0, max(0.0, duration - window_s) + 1e-9, step_s)
@@ -42,14 +43,17 @@ def read_splits(root, task: str) -> dict:  # split -> table of `read_lvu`
         for k, v in enumerate(t.video_id):
             if v in where:
                 raise InputError(
-                    f"{Path(root)}: {task}/{split}.csv, row {k + 2}: video {v} lies in {where[v]}.csv too"
+                    f"{Path(root)}: {task}/{split}.csv, row {k + 2}: video {v} lies in "
+                    f"{where[v]}.csv too"
                 )
             where[v] = split
     return tables
 
 
 def read_durations(root) -> dict:  # video id -> seconds
-    "`lvu_durations.csv`; `InputError` names a row whose duration is no number above 0 or whose video is there already."
+    """`lvu_durations.csv`; `InputError` names a row whose duration is no number above 0 or whose
+    video is there already.
+    """
     path = Path(root)
     path = (path / "lvu_1.0" if (path / "lvu_1.0").is_dir() else path) / "lvu_durations.csv"
     t = read_table(path, ["videoid", "duration"], dtype=str, keep_default_na=False)
@@ -60,9 +64,10 @@ def read_durations(root) -> dict:  # video id -> seconds
     ):
         if bad.any():
             raise InputError(
-                f"{path}, row {int(bad.idxmax()) + 2}: {t.videoid[bad.idxmax()]}, {seconds[bad.idxmax()]:g} s: {why}"
+                f"{path}, row {int(bad.idxmax()) + 2}: {t.videoid[bad.idxmax()]}, "
+                f"{seconds[bad.idxmax()]:g} s: {why}"
             )
-    return dict(zip(t.videoid, seconds))
+    return dict(zip(t.videoid, seconds, strict=False))
 
 # %% ../../nbs/library/6_lvu/02_windowing.ipynb #f155473e
 def lvu_coverage(
@@ -75,7 +80,11 @@ def lvu_coverage(
     durations: dict | None = None,  # durations: video id -> seconds, as `read_durations` gives them
     short: str = "pad",  # or refuse: no video may be shorter than a window
 ) -> pd.DataFrame:  # task, split, videos, features, instances, short, cut
-    "How many videos of every split there are, how many are shorter than a window, and of how many the features end before nine tenths of the listed duration (a download that broke off); `InputError` names file and row of a video that is shorter than a window, when that is refused."
+    """How many videos of every split there are, how many are shorter than a window, and of how many
+    the features end before nine tenths of the listed duration (a download that broke off);
+    `InputError` names file and row of a video that is shorter than a window, when that is
+    refused.
+    """
     if short not in ("pad", "refuse"):
         raise InputError(f"short {short!r}: must be pad or refuse")
     if not window_s >= event_s:
@@ -92,7 +101,9 @@ def lvu_coverage(
             ]
             if brief and short == "refuse":
                 raise InputError(
-                    f"{Path(root)}: {task}/{split}.csv, row {brief[0][0] + 2}: video {brief[0][1]} lasts {events[brief[0][1]] * event_s:g} s, shorter than a window of {window_s:g} s (as {len(brief) - 1} others)"
+                    f"{Path(root)}: {task}/{split}.csv, row {brief[0][0] + 2}: video "
+                    f"{brief[0][1]} lasts {events[brief[0][1]] * event_s:g} s, shorter than "
+                    f"a window of {window_s:g} s (as {len(brief) - 1} others)"
                 )
             rows.append(
                 dict(
@@ -129,14 +140,18 @@ def need_videos(
     if lost:
         t, s, k, v = lost[0]
         raise InputError(
-            f"{Path(root)}: {t}/{s}.csv, row {k + 2}: no {what} of video {v} (and of {len({x[3] for x in lost}) - 1} others); with allow_missing the rest is scored, and marked as partial"
+            f"{Path(root)}: {t}/{s}.csv, row {k + 2}: no {what} of video {v} (and of "
+            f"{len({x[3] for x in lost}) - 1} others); with allow_missing the rest is "
+            "scored, and marked as partial"
         )
 
 
 def sample_events(
     features, names: list, most: int = 20_000
 ) -> torch.Tensor:  # features: video id -> (E, D), or Instances (11b)
-    "The features (N, D) of the named videos, or of as many of them, drawn at random, as have `most` together: enough for a mean and a deviation."
+    """The features (N, D) of the named videos, or of as many of them, drawn at random, as have
+    `most` together: enough for a mean and a deviation.
+    """
     known, parts, n = [v for v in names if v in features], [], 0
     if not known:
         raise InputError(f"LVU: features for none of {len(names)} training videos")

@@ -398,11 +398,11 @@ def _draw_frame(
         lambda c=c, p=p, f=f: draw_character(
             canvas, *c, p, *(np.array(at(p.x, p.y)) - (0, 1.5 * s)), s * 1.15, f
         )
-        for c, p, f in zip(cast, poses, (flip, -flip))
+        for c, p, f in zip(cast, poses, (flip, -flip), strict=False)
     ]
     back, front = (
-        [d for d, p in zip(sprites, poses) if p.behind],
-        [d for d, p in zip(sprites, poses) if not p.behind],
+        [d for d, p in zip(sprites, poses, strict=False) if p.behind],
+        [d for d, p in zip(sprites, poses, strict=False) if not p.behind],
     )
 
     def thing(kind, x, y, e):

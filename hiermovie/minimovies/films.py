@@ -56,7 +56,9 @@ def boxes_path(path) -> Path:  # of a video's boxes: beside `videos`
 
 # %% ../../nbs/library/1_minimovies/05_films.ipynb #97c65bb5
 def write_boxes(path: Path, shots: list, world: World) -> None:
-    "Boxes at the middle of every second of a film, as a detector's findings are stored: second, x1, y1, x2, y2 (shares of the picture), score, label."
+    """Boxes at the middle of every second of a film, as a detector's findings are stored: second,
+    x1, y1, x2, y2 (shares of the picture), score, label.
+    """
     seconds, rows = np.arange(int(len(shots) * world.event_s)), []
     at = (seconds + 0.5) / world.event_s
     which = at.astype(int)
@@ -65,7 +67,7 @@ def write_boxes(path: Path, shots: list, world: World) -> None:
         found = boxes(shots[k], world, list(at[mine] - k)) if len(mine) else []
         rows += [
             (int(s), *(round(x, 4) for x in box), 1.0, name)
-            for s, here in zip(mine, found)
+            for s, here in zip(mine, found, strict=False)
             for name, box in here
         ]
     write_table(
@@ -90,7 +92,9 @@ def render_videos(
     workers: int | None = None,
     boxes: tuple = ("movieclips", "lvu"),  # corpora whose videos get boxes
 ) -> None:
-    "Render and encode videos in parallel; those that are already there are kept, so an interrupted call goes on where it was."
+    """Render and encode videos in parallel; those that are already there are kept, so an
+    interrupted call goes on where it was.
+    """
     if world.width % 2 or world.height % 2:
         raise InputError(f"world of {world.width} x {world.height} pixels: H.264 needs even sizes")
     boxes = tuple(f"{corpus}/" for corpus in boxes)

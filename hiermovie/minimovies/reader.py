@@ -85,7 +85,9 @@ def posterior(log: np.ndarray) -> np.ndarray:  # of the same shape, sums to 1
 def read_events(
     events: list, world: World, place: int | None, r: np.random.Generator
 ) -> dict:  # task -> answer
-    "What the best reader answers; class numbers, and for like_ratio and view_count the share that counts."
+    """What the best reader answers; class numbers, and for like_ratio and view_count the share that
+    counts.
+    """
     p = posterior(log_likelihood(events, world, place))
 
     def best(q):
@@ -143,7 +145,9 @@ def lvu_ceilings(
     n: int = 400,
     seed: int = 0,
 ) -> dict:  # task -> accuracy, or mean squared error
-    "What the best reader scores in LVU's nine tasks, from `n` films; the standard error of an accuracy is at most .5 / sqrt(n). Errors of whole films are exact up to the drawing of films."
+    """What the best reader scores in LVU's nine tasks, from `n` films; the standard error of an
+    accuracy is at most .5 / sqrt(n). Errors of whole films are exact up to the drawing of films.
+    """
     if seen is not None and (not isinstance(seen, int) or seen < 1):
         raise InputError(f"seen {seen}: must be at least one event")
     if n < 4 or not 2 * world.event_s <= seconds[0] <= seconds[1]:
@@ -188,7 +192,9 @@ def look_lengths(
     lengths: tuple = (1, 2, 4, 8, 16),
     n: int = 400,
 ) -> pd.DataFrame:  # rows: tasks; columns: lengths, whole, blind, needs (events)
-    "Best scores by how many events are seen, and how many a task needs; `blind` is one of the classes, or the variance."
+    """Best scores by how many events are seen, and how many a task needs; `blind` is one of the
+    classes, or the variance.
+    """
     t = pd.DataFrame(
         {k: lvu_ceilings(world, seconds, k, n) for k in lengths}
         | {"whole": lvu_ceilings(world, seconds, None, n)}

@@ -48,7 +48,9 @@ def plain(movie: Movie) -> Movie:
 
 # %% ../../nbs/library/1_minimovies/06_releases.ipynb #3020f37c
 def write_kinetics(root: Path, world: World, train: int, val: int) -> list:
-    "`kinetics/{train,val}/<class>/<id>_<start>_<end>.mp4` and `kinetics/{train,val}.csv`, as Kinetics-400 is usually kept."
+    """`kinetics/{train,val}/<class>/<id>_<start>_<end>.mp4` and `kinetics/{train,val}.csv`, as
+    Kinetics-400 is usually kept.
+    """
     jobs = []
     for split, n in (("train", train), ("val", val)):
         rows = []
@@ -82,7 +84,9 @@ def write_kinetics(root: Path, world: World, train: int, val: int) -> list:
 
 # %% ../../nbs/library/1_minimovies/06_releases.ipynb #fc4dd534
 def write_movieclips(root: Path, world: World, movies: int, seconds: tuple = (60, 70)) -> list:
-    "`movieclips/videos/<id>.mp4`, unlabelled, `movieclips/boxes/<id>.csv`, and `movieclips/clips.csv` (videoid, imdbid, duration)."
+    """`movieclips/videos/<id>.mp4`, unlabelled, `movieclips/boxes/<id>.csv`, and
+    `movieclips/clips.csv` (videoid, imdbid, duration).
+    """
     jobs, rows = [], []
     for i in range(movies):
         m = make_movie(world, "movieclips", i)
@@ -122,7 +126,9 @@ def _vinfo(movie, yt, uid, segment, start):  # the release's fields (data/README
 
 # %% ../../nbs/library/1_minimovies/06_releases.ipynb #761396df
 def write_vidsitu(root: Path, world: World, train: int, valid: int) -> list:
-    "`vidsitu/videos/<segment>.mp4` and `vidsitu/vidsitu_annotations/{split_files,vinfo_files,vseg_ann_files}`."
+    """`vidsitu/videos/<segment>.mp4` and
+    `vidsitu/vidsitu_annotations/{split_files,vinfo_files,vseg_ann_files}`.
+    """
     jobs, ann_root = [], root / "vidsitu" / "vidsitu_annotations"
     for split, n in (("train", train), ("valid", valid)):
         ids, infos, anns = [], [], []
@@ -221,7 +227,9 @@ def lvu_rows(
 def write_lvu(
     root: Path, world: World, train: int, val: int, test: int, seconds: tuple = (40, 70)
 ) -> list:
-    "`lvu/videos/<id>.mp4`, `lvu/boxes/<id>.csv`, `lvu/lvu_1.0/<task>/{train,val,test}.csv` (space-separated) and `lvu/lvu_1.0/lvu_durations.csv`."
+    """`lvu/videos/<id>.mp4`, `lvu/boxes/<id>.csv`, `lvu/lvu_1.0/<task>/{train,val,test}.csv`
+    (space-separated) and `lvu/lvu_1.0/lvu_durations.csv`.
+    """
     jobs, durations = [], []
     for split, n in (("train", train), ("val", val), ("test", test)):
         tables = {}
@@ -286,7 +294,11 @@ def write_minimovies(
     boxes: tuple = ("movieclips", "lvu"),  # corpora with boxes
     workers: int | None = None,  # processes; None: one per core
 ) -> dict:  # the manifest
-    "Write the whole world below `root`. The same arguments give the same annotations to the byte; on the same machine, the same videos to the byte."
+    """Write the whole world below `root`.
+
+    The same arguments give the same annotations to the byte; on the same machine, the same videos
+    to the byte.
+    """
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
     jobs = (

@@ -86,7 +86,9 @@ WRITERS = tuple(
 def next_events(
     verb: str, genre: str, relationship: str | None = None
 ) -> list:  # [(probability, (verb, relation, who)), ...]
-    "What may follow `verb` when the story goes on: the genre's first choice .75, the rest shared; the relationship tilts it."
+    """What may follow `verb` when the story goes on: the genre's first choice .75, the rest shared;
+    the relationship tilts it.
+    """
 
     def favour(names, v):
         return v in names.split()
@@ -97,7 +99,7 @@ def next_events(
     p = np.array([0.75] + [0.25 / (len(edges) - 1)] * (len(edges) - 1))
     if relationship:
         p = p * [3.0 if favour(RELATIONSHIPS[relationship], e[0]) else 1.0 for e in edges]
-    return list(zip(p / p.sum(), edges))
+    return list(zip(p / p.sum(), edges, strict=False))
 
 # %% ../../nbs/library/1_minimovies/03_story.ipynb #66185e92
 def transition_matrix(
@@ -121,7 +123,7 @@ def show_grammar(genres=("comedy", "thriller")):
         1, len(genres), figsize=(4.6 * len(genres), 4.6), sharey=True, squeeze=False
     )
     names = [v.split(".")[0] for v in VERBS]
-    for ax, g in zip(axes[0], genres):
+    for ax, g in zip(axes[0], genres, strict=False):
         ax.imshow(transition_matrix(g), cmap="Blues", vmin=0, vmax=1)
         ax.set_title(g)
         ax.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
@@ -139,7 +141,7 @@ def show_grammar_graph(genre: str = "comedy"):
 
     names = list(VERBS)
     turn = 2 * np.pi * np.arange(len(names)) / len(names)
-    at = dict(zip(names, np.c_[np.cos(turn), np.sin(turn)]))
+    at = dict(zip(names, np.c_[np.cos(turn), np.sin(turn)], strict=False))
     colours = {"Causes": "#d55e00", "Reaction To": "#0072b2", "Enables": "#009e73"}
     fig, ax = plt.subplots(figsize=(5, 4.6))
     ax.set_xlim(-1.45, 1.45)
@@ -251,7 +253,7 @@ def tell(
             if r.random() < 0.5:
                 pair = pair[::-1]
         else:
-            p, edges = zip(*next_events(verb, movie.genre, movie.relationship))
+            p, edges = zip(*next_events(verb, movie.genre, movie.relationship), strict=False)
             verb, relation, who = edges[int(r.choice(len(edges), p=p))]
             if who == "swap":
                 pair = pair[::-1]

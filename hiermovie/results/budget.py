@@ -30,7 +30,9 @@ def forward_flops(
 
 
 def kept_bytes(model: nn.Module, *inputs) -> int:
-    "Bytes that one forward pass keeps for its backward pass, weights not included (counted; each storage once)."
+    """Bytes that one forward pass keeps for its backward pass, weights not included (counted; each
+    storage once).
+    """
 
     def at(t):
         return t.untyped_storage()._cdata
@@ -118,7 +120,9 @@ def paper_work(
 def plan(
     work: list, machine: Machine = Machine()
 ) -> pd.DataFrame:  # one row per stage, and their sum
-    "Hours of computing, of decoding, and of the slower of the two (they run side by side); GPU hours and their price; memory and storage. SIMULATED: built on `Machine`'s assumptions."
+    """Hours of computing, of decoding, and of the slower of the two (they run side by side); GPU
+    hours and their price; memory and storage. SIMULATED: built on `Machine`'s assumptions.
+    """
     if min(machine.gpus, machine.cores, machine.gpu_tflops, machine.decode_per_core) <= 0:
         raise InputError(f"plan: everything of the machine must be above 0, got {machine}")
     rows = []

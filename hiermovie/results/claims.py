@@ -31,7 +31,8 @@ def compare(
     "Paired difference a - b with its 95% interval. `InputError` when the two are not paired."
     if a.shape != b.shape or a.ndim != 3:
         raise InputError(
-            f"compare: scores of shape {a.shape} and {b.shape}; expected the same pretrainings, seeds and draws"
+            f"compare: scores of shape {a.shape} and {b.shape}; expected the same "
+            "pretrainings, seeds and draws"
         )
     from scipy.stats import t as student
 
@@ -75,7 +76,9 @@ def _draw_one(task, folder, valid, seed, n):  # (1 + n, metrics) of one predicti
 
 
 def draw_scores(runs: list, n: int = 200) -> dict:  # name of a run -> metric -> (head seeds, 1 + n)
-    "Scores of VidSitu runs, times 100, from their official prediction files: on all test segments, then on `n` draws of their videos."
+    """Scores of VidSitu runs, times 100, from their official prediction files: on all test
+    segments, then on `n` draws of their videos.
+    """
     valid = {
         d: read_segments(data_root(d) / "vidsitu" / "vidsitu_annotations", "valid")
         for d in dict.fromkeys(r["params"]["data_run"] for r in runs)
@@ -92,7 +95,9 @@ def draw_scores(runs: list, n: int = 200) -> dict:  # name of a run -> metric ->
     )  # idle workers would keep the process alive for minutes
 
     def of(name):
-        return np.array([x for (r, _), x in zip(files, drawn) if r["name"] == name], float)
+        return np.array(
+            [x for (r, _), x in zip(files, drawn, strict=False) if r["name"] == name], float
+        )
 
     return {
         r["name"]: {
@@ -105,7 +110,9 @@ def draw_scores(runs: list, n: int = 200) -> dict:  # name of a run -> metric ->
 def lvu_draws(
     runs: list, n: int = 200
 ) -> dict:  # name of a run -> "mean accuracy of seven tasks" -> (head seeds, 1 + n)
-    "Mean accuracy of LVU's seven classification tasks, in percent, on all test videos and on `n` draws of them."
+    """Mean accuracy of LVU's seven classification tasks, in percent, on all test videos and on `n`
+    draws of them.
+    """
     out = {}
     for r in runs:
         said, root, total = (
@@ -129,7 +136,9 @@ def lvu_draws(
 # %% ../../nbs/library/7_results/08_claims.ipynb #6b1ec33c
 @dataclass(frozen=True)
 class Claim:
-    "The first row is above the second one (a control: is not); `than` may be a list: its best row counts."
+    """The first row is above the second one (a control: is not); `than` may be a list: its best row
+    counts.
+    """
 
     sentence: str
     better: tuple
@@ -184,14 +193,20 @@ CLAIMS = (
         tasks=(),
     ),
     Claim(
-        "Mask prediction with all five events beats a contextualizer from scratch that sees one at a time (on CVRL; not in the paper)",
+        (
+            "Mask prediction with all five events beats a contextualizer from scratch that sees "
+            "one at a time (on CVRL; not in the paper)"
+        ),
         ("cvrl", "pretrained"),
         ("cvrl", "scratch"),
         than_control="one event at a time",
         tasks=("verbs",),
     ),
     Claim(
-        "Mask prediction with all five events beats a contextualizer from scratch that sees one at a time (on CVRL tuned on verbs; not in the paper)",
+        (
+            "Mask prediction with all five events beats a contextualizer from scratch that sees "
+            "one at a time (on CVRL tuned on verbs; not in the paper)"
+        ),
         ("cvrl-verbs", "pretrained"),
         ("cvrl-verbs", "scratch"),
         than_control="one event at a time",
@@ -460,7 +475,9 @@ def _paper(task, claim, metric):  # the poster's difference, if it has both rows
 
 # %% ../../nbs/library/7_results/08_claims.ipynb #151ecf2a
 def claims_table(table: pd.DataFrame) -> pd.DataFrame:
-    "For reading: one line per claim and task, with the first metric in full and the verdicts of the others in short."
+    """For reading: one line per claim and task, with the first metric in full and the verdicts of
+    the others in short.
+    """
     out = []
     for (claim, task), t in table.groupby(["claim", "task"], sort=False):
         e = t.iloc[0]
@@ -546,7 +563,9 @@ def show_claims(table: pd.DataFrame, control: bool = False):
 
 # %% ../../nbs/library/7_results/08_claims.ipynb #4dfa7f40
 def sentences(table: pd.DataFrame) -> list:  # of str
-    "The claims table in four sentences (first metric of each; a control counts with all of its metrics)."
+    """The claims table in four sentences (first metric of each; a control counts with all of its
+    metrics).
+    """
 
     def count(t, v):
         return int((t.verdict == v).sum())
@@ -564,7 +583,10 @@ def sentences(table: pd.DataFrame) -> list:  # of str
         return int((tested.detail == d).sum())
 
     def name(r):
-        return f"{r.claim[0].lower()}{r.claim[1:]} ({r.task}: {r.difference:+.1f}, {r.low:+.1f} to {r.high:+.1f})"
+        return (
+            f"{r.claim[0].lower()}{r.claim[1:]} ({r.task}: {r.difference:+.1f}, {r.low:+.1f} to "
+            f"{r.high:+.1f})"
+        )
 
     held, opposite = (
         [name(r) for r in t.itertuples()]
@@ -574,7 +596,12 @@ def sentences(table: pd.DataFrame) -> list:  # of str
         )
     )
     return [
-        f"Of {len(claims)} tests {len(held)} hold here, {len(claims) - len(tested)} cannot be tested; in {told('no difference can be told')} no difference can be told, in {len(opposite)} the opposite is seen. Of the {len(poster)} for which the poster has both rows {count(poster, 'holds here')} hold.",
+        (
+            f"Of {len(claims)} tests {len(held)} hold here, {len(claims) - len(tested)} cannot "
+            f"be tested; in {told('no difference can be told')} no difference can be told, in "
+            f"{len(opposite)} the opposite is seen. Of the {len(poster)} for which the poster "
+            f"has both rows {count(poster, 'holds here')} hold."
+        ),
         ("What holds: " + "; ".join(held) + ".")
         if held
         else "Nothing that was tested holds here."
@@ -603,7 +630,9 @@ def read_claims(path) -> pd.DataFrame:
 
 
 def claims_markdown(path) -> str:
-    "The whole of a `claims.csv` for a README: the count of verdicts, then the primary score of every claim and every control, whatever came out."
+    """The whole of a `claims.csv` for a README: the count of verdicts, then the primary score of
+    every claim and every control, whatever came out.
+    """
     table = read_claims(path)
     count, *_, controls = sentences(table)
     columns = {
@@ -614,4 +643,7 @@ def claims_markdown(path) -> str:
         "95% interval": "95% interval",
         "verdict": "verdict",
     }
-    return f"{count} {controls}\n\n{markdown_table(claims_table(table)[list(columns)].rename(columns=columns))}"
+    return (
+        f"{count} {controls}\n\n"
+        f"{markdown_table(claims_table(table)[list(columns)].rename(columns=columns))}"
+    )

@@ -24,7 +24,8 @@ def pick_segments(
 ) -> list:  # three positions in `verbs`
     "Most, median and fewest first answers right; the first of equals."
     right = [
-        sum(top[0] == v for top, v in zip(p["pred_vbs_ev"], truth[p["ann_idx"]])) for p in verbs
+        sum(top[0] == v for top, v in zip(p["pred_vbs_ev"], truth[p["ann_idx"]], strict=False))
+        for p in verbs
     ]
     order = sorted(range(len(right)), key=lambda i: -right[i])
     return [
@@ -35,7 +36,9 @@ def pick_segments(
 
 # %% ../../nbs/library/7_results/06_examples.ipynb #84b309b2
 def example_video(root: Path) -> Path:  # of a data root
-    "A video that can be decoded: a VidSitu segment, else an LVU video, a MovieClip, a Kinetics clip. `InputError` when there is none."
+    """A video that can be decoded: a VidSitu segment, else an LVU video, a MovieClip, a Kinetics
+    clip. `InputError` when there is none.
+    """
     folders = [root / c / "videos" for c in ("vidsitu", "lvu", "movieclips")]
     films = [p for f in folders for p in sorted(named_videos(f).values())[:20]] or find_videos(
         root
@@ -115,7 +118,7 @@ def played(
     verbs = read_predictions(sorted(Path(params["verbs_run"]).glob("predictions_seed*.pkl"))[0])
     truth = [[a[0][ev]["VerbID"] for ev in EVENTS] for a in valid.annotations]
     picked, out = [verbs[i]["ann_idx"] for i in pick_segments(verbs, truth)], []
-    for k, word in zip(picked, ("Most right", "Median", "Fewest right")):
+    for k, word in zip(picked, ("Most right", "Median", "Fewest right"), strict=False):
         answers = [
             answer_of(params[f"{task}_run"], task, k) for task in ("verbs", "roles", "relations")
         ]

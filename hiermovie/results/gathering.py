@@ -46,7 +46,9 @@ def read_run(folder) -> dict:
 def gather(
     folders: list,
 ) -> dict:  # name -> run, with `backbone` and `contextualizer` where they apply
-    "Read run folders; `InputError` names one that has not finished, or that was made from other results than those that lie there now."
+    """Read run folders; `InputError` names one that has not finished, or that was made from other
+    results than those that lie there now.
+    """
     runs = {}
     for f in folders:
         if not (Path(f) / "metrics.json").is_file():
@@ -137,7 +139,10 @@ def runs_of(
         for o in same:
             if o["pretraining"] == r["pretraining"]:
                 raise InputError(
-                    f"runs {o['name']} and {r['name']} are both {task} with {'instance model' if 'what' in r else 'backbone'} {what[0]}, {'scene model' if 'what' in r else 'contextualizer'} {what[1]}, pretrained with the same seeds; a table has one row for that"
+                    f"runs {o['name']} and {r['name']} are both {task} with "
+                    f"{'instance model' if 'what' in r else 'backbone'} {what[0]}, "
+                    f"{'scene model' if 'what' in r else 'contextualizer'} {what[1]}, "
+                    "pretrained with the same seeds; a table has one row for that"
                 )
         same.append(r)
         same.sort(key=lambda r: r["pretraining"])

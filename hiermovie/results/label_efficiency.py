@@ -20,7 +20,9 @@ from ..vidsitu import paper_table
 def efficiency(
     runs: dict,
 ) -> pd.DataFrame:  # task, against, line, value, seed, score; empty when nothing was run with less
-    "Scores (times 100) of the contextualizer from scratch and pretrained on CVRL features, from all runs that share their features with the ones that had less."
+    """Scores (times 100) of the contextualizer from scratch and pretrained on CVRL features, from
+    all runs that share their features with the ones that had less.
+    """
     main, out = {"verbs": "Acc@1", "roles": "CIDEr"}, []
     less = [
         r
@@ -78,8 +80,12 @@ def efficiency(
 # %% ../../nbs/library/7_results/07_label_efficiency.ipynb #915ecfe8
 @as_written
 def show_efficiency(table: pd.DataFrame):
-    "One panel per task and axis; mean ± deviation over seeds; dashed: what does not depend on the axis."
-    panels = sorted(dict.fromkeys(zip(table.task, table.metric, table.against)), reverse=True)
+    """One panel per task and axis; mean ± deviation over seeds; dashed: what does not depend on the
+    axis.
+    """
+    panels = sorted(
+        dict.fromkeys(zip(table.task, table.metric, table.against, strict=False)), reverse=True
+    )
     fig, axes = plt.subplots(
         -(-len(panels) // 2),
         min(2, len(panels)),
@@ -88,7 +94,7 @@ def show_efficiency(table: pd.DataFrame):
     )
     for ax in axes.ravel()[len(panels) :]:
         ax.axis("off")
-    for ax, (task, metric, against) in zip(axes.ravel(), panels):
+    for ax, (task, metric, against) in zip(axes.ravel(), panels, strict=False):
         part = table[(table.task == task) & (table.against == against)]
         for line, t in part.groupby("line", sort=False):
             g, colour = (
@@ -123,7 +129,9 @@ def show_efficiency(table: pd.DataFrame):
 
 # %% ../../nbs/library/7_results/07_label_efficiency.ipynb #808e5154
 def losses(runs: dict) -> pd.DataFrame:
-    "First and last loss (means over a fifth of the steps) of every pretraining run, and what guessing would give."
+    """First and last loss (means over a fifth of the steps) of every pretraining run, and what
+    guessing would give.
+    """
     rows = [
         dict(
             run=r["name"],
@@ -160,7 +168,9 @@ def statistics_table(statistics: dict) -> pd.DataFrame:  # as stage 06 has store
 
 # %% ../../nbs/library/7_results/07_label_efficiency.ipynb #788f8f1f
 def costs(runs: dict) -> pd.DataFrame:
-    "Seconds (of them `start_up`: papermill and the libraries, before the stage's own work) and peak memory of every run."
+    """Seconds (of them `start_up`: papermill and the libraries, before the stage's own work) and
+    peak memory of every run.
+    """
 
     def start(p):
         return p.get("start_up") or 0.0

@@ -39,7 +39,11 @@ td.no{color:#888;font-style:italic}
 """
 
 # Nothing but this style, and pictures and films that lie in the page itself: no script, no address elsewhere.
-_policy = f"default-src 'none'; style-src 'sha256-{base64.b64encode(hashlib.sha256(_style.encode()).digest()).decode()}'; img-src data:; media-src data:; base-uri 'none'; form-action 'none'"
+_policy = (
+    "default-src 'none'; style-src "
+    f"'sha256-{base64.b64encode(hashlib.sha256(_style.encode()).digest()).decode()}'; img-src "
+    "data:; media-src data:; base-uri 'none'; form-action 'none'"
+)
 
 _page = Environment(autoescape=True).from_string("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -118,7 +122,9 @@ def write_page(
 
 # %% ../../nbs/library/7_results/05_page.ipynb #89a6bf7b
 def best_of(table: pd.DataFrame) -> str:
-    "The best row of a VidSitu table by its first metric, between the majority answer and the best reader."
+    """The best row of a VidSitu table by its first metric, between the majority answer and the best
+    reader.
+    """
     t = table[table.metric == table.metric.iloc[0]]
     ran = t[t.status == "run"]
     if ran.empty:
@@ -130,4 +136,9 @@ def best_of(table: pd.DataFrame) -> str:
             (f"{v:.1f}" for v in t[t.backbone.str.startswith(f"({name}")]["mean"]), "unknown"
         )
 
-    return f"The best row reaches {e.metric} {e['mean']:.1f} ({e.backbone}, {e.contextualizer.lower()}); the majority answer {of('majority')}, the best reader {of('best reader, sees everything')}, {of('best reader of the clear')} from the clear events alone."
+    return (
+        f"The best row reaches {e.metric} {e['mean']:.1f} ({e.backbone}, "
+        f"{e.contextualizer.lower()}); the majority answer {of('majority')}, the best reader "
+        f"{of('best reader, sees everything')}, {of('best reader of the clear')} from the clear "
+        "events alone."
+    )

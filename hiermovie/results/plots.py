@@ -22,9 +22,11 @@ COLOURS = sns.color_palette("colorblind")
 
 @as_written
 def show_bars(table: pd.DataFrame, title: str):
-    "Rows of a VidSitu table as points with their deviation, a panel per metric; colour: the contextualizer; dotted: the majority answer."
+    """Rows of a VidSitu table as points with their deviation, a panel per metric; colour: the
+    contextualizer; dotted: the majority answer.
+    """
     metrics, ran = list(dict.fromkeys(table.metric)), table[table.status == "run"]
-    rows = list(dict.fromkeys(zip(ran.backbone, ran.contextualizer)))
+    rows = list(dict.fromkeys(zip(ran.backbone, ran.contextualizer, strict=False)))
     colour = {c: COLOURS[k] for k, c in enumerate(dict.fromkeys(c for _, c in rows))}
     across = min(3, len(metrics))
     down = -(-len(metrics) // across)
@@ -37,7 +39,7 @@ def show_bars(table: pd.DataFrame, title: str):
     )
     for ax in axes.ravel()[len(metrics) :]:
         ax.axis("off")
-    for ax, m in zip(axes.ravel(), metrics):
+    for ax, m in zip(axes.ravel(), metrics, strict=False):
         for k, (b, c) in enumerate(rows):
             e = ran[(ran.backbone == b) & (ran.contextualizer == c) & (ran.metric == m)].iloc[0]
             sd = 0 if pd.isna(e.sd) else e.sd
@@ -66,16 +68,18 @@ def show_bars(table: pd.DataFrame, title: str):
 # %% ../../nbs/library/7_results/04_plots.ipynb #cddae2a5
 @as_written
 def show_lvu(table: pd.DataFrame):
-    "LVU: accuracies of seven tasks and errors of two, for the poster's rows that ran; dotted the majority class, dashed what the best reader scores."
+    """LVU: accuracies of seven tasks and errors of two, for the poster's rows that ran; dotted the
+    majority class, dashed what the best reader scores.
+    """
     ran = table[table.status == "run"]
-    rows = list(dict.fromkeys(zip(ran.instance, ran.scene)))
+    rows = list(dict.fromkeys(zip(ran.instance, ran.scene, strict=False)))
     width = 0.8 / max(1, len(rows))
     groups = [
         ("accuracy (%), higher is better", list(LVU_CLASSES)),
         ("mean squared error, lower is better", list(LVU_REGRESSION)),
     ]
     fig, axes = plt.subplots(1, 2, figsize=(11, 3.9), gridspec_kw=dict(width_ratios=[7, 2.2]))
-    for ax, (label, tasks) in zip(axes, groups):
+    for ax, (label, tasks) in zip(axes, groups, strict=False):
         at = np.arange(len(tasks))
         for k, (i, s) in enumerate(rows):
             e = ran[(ran.instance == i) & (ran.scene == s)].set_index("task").reindex(tasks)
@@ -119,7 +123,9 @@ def show_losses(
     logs: dict,  # name of a run -> table with step and loss
     smooth: int = 20,
 ):
-    "Training losses, a panel per run: running mean over `smooth` steps, behind it the loss of each step, in grey the other runs."
+    """Training losses, a panel per run: running mean over `smooth` steps, behind it the loss of
+    each step, in grey the other runs.
+    """
     across = min(3, len(logs))
     down = -(-len(logs) // across)
     mean = {
@@ -135,7 +141,7 @@ def show_losses(
     )
     for ax in axes.ravel()[len(logs) :]:
         ax.axis("off")
-    for ax, (name, t) in zip(axes.ravel(), logs.items()):
+    for ax, (name, t) in zip(axes.ravel(), logs.items(), strict=False):
         for x, y in mean.values():
             ax.plot(x, y, color="lightgrey", lw=0.8)
         ax.plot(t.step, t.loss, color=COLOURS[0], alpha=0.3, lw=0.6)
@@ -207,7 +213,7 @@ def gather_sweep(
         value=pd.Series([o["value"] for o in out], dtype=object)
     )  # 1 stays 1 beside None
     for (what, line), t in table.groupby(["what", "line"]):
-        got = sorted((str(v), s) for v, s in zip(t.value, t.seed))
+        got = sorted((str(v), s) for v, s in zip(t.value, t.seed, strict=False))
         want = sorted(
             (str(v), s) for v in (values if t.value.notna().any() else [None]) for s in seeds
         )
@@ -222,7 +228,7 @@ def show_sweep(table: pd.DataFrame, parameter: str, title: str):
     whats = list(dict.fromkeys(table.what))
     values = list(dict.fromkeys(table.value.dropna()))
     fig, axes = plt.subplots(1, len(whats), figsize=(4.6 * len(whats), 4.1), squeeze=False)
-    for ax, what in zip(axes[0], whats):
+    for ax, what in zip(axes[0], whats, strict=False):
         for k, (line, t) in enumerate(table[table.what == what].groupby("line", sort=False)):
             colour = COLOURS[k % len(COLOURS)]
             t = t.assign(at=[values.index(v) if v in values else np.nan for v in t.value])

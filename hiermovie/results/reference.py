@@ -49,7 +49,8 @@ def _need_own(
     foreign = sorted(name for name, p in there.items() if name not in kept or not p.is_file())
     if foreign:
         raise InputError(
-            f"{reference}: has things in it that `check --keep` did not write ({foreign[0]}); nothing was touched"
+            f"{reference}: has things in it that `check --keep` did not write "
+            f"({foreign[0]}); nothing was touched"
         )
 
 
@@ -104,7 +105,11 @@ def keep_reference(
     runs: str | Path,  # a finished run of a profile
     reference: str | Path,  # folder to write; an older reference there is replaced
 ) -> list:  # names of the files
-    "Copy the small results of a run. `InputError` when a run is not finished or does not fit to the others, or when the folder holds anything else; then nothing was touched."
+    """Copy the small results of a run.
+
+    `InputError` when a run is not finished or does not fit to the others, or when the folder holds
+    anything else; then nothing was touched.
+    """
     runs, reference = Path(runs), Path(reference).resolve()
     if not (runs / "report" / "metrics.json").is_file():
         raise InputError(f"{runs / 'report'}: no finished report there (metrics.json is missing)")
@@ -132,7 +137,9 @@ def _tolerance(e):  # of one entry of a table
 def compare_tables(
     reference: str | Path, new: str | Path
 ) -> pd.DataFrame:  # table, row, metric, reference, new, tolerance, state
-    "Every entry of the four tables in both but ranks, which follow from the others; `state`: same (to the bit), within, MOVED, OTHER (another number of trainings or movies), missing or new."
+    """Every entry of the four tables in both but ranks, which follow from the others; `state`: same
+    (to the bit), within, MOVED, OTHER (another number of trainings or movies), missing or new.
+    """
     out = []
     for name in TABLES:
         if not (Path(reference) / name).exists():
@@ -198,7 +205,9 @@ def compare_tables(
 def compare_claims(
     reference: str | Path, new: str | Path
 ) -> pd.DataFrame:  # claim, task, metric, reference, new (verdicts), difference, low, high, state
-    "Every claim and metric in both; `state`: same verdict, verdict changed, MOVED (its difference left the reference's interval), missing or new."
+    """Every claim and metric in both; `state`: same verdict, verdict changed, MOVED (its difference
+    left the reference's interval), missing or new.
+    """
     columns = ["verdict", "difference", "low", "high"]
     a, b = (
         read_table(Path(f) / "claims.csv", ["claim", "task", "metric", *columns]).set_index(
@@ -229,7 +238,10 @@ def compare_claims(
 def check(
     reference: str | Path, runs: str | Path
 ) -> tuple:  # (list of lines, True when nothing moved)
-    "Compare a run with its reference, in words. `InputError` when there is no report, or its runs do not fit together."
+    """Compare a run with its reference, in words.
+
+    `InputError` when there is no report, or its runs do not fit together.
+    """
     reference, report = need_folder(reference, "reference"), Path(runs) / "report"
     if not (report / "metrics.json").is_file():
         raise InputError(
@@ -262,7 +274,11 @@ def check(
         )
     ]
     lines = [
-        f"reference: commit {told['commit'][:12]}, {told['device']}, torch {told['versions']['torch']}; here: commit {here['commit'][:12]}, {here['device']}, torch {here['versions']['torch']}",
+        (
+            f"reference: commit {told['commit'][:12]}, {told['device']}, torch "
+            f"{told['versions']['torch']}; here: commit {here['commit'][:12]}, {here['device']}, "
+            f"torch {here['versions']['torch']}"
+        ),
         "data: "
         + (
             "OTHER ANNOTATIONS in " + ", ".join(strange)
@@ -281,15 +297,25 @@ def check(
         ),
     ]
     lines += [
-        f"{r.state}: {r.table}, {r.row}, {r.metric}: {r.reference:.2f}, now {r.new:.2f} (tolerance {r.tolerance:.2f})"
+        (
+            f"{r.state}: {r.table}, {r.row}, {r.metric}: {r.reference:.2f}, now {r.new:.2f} "
+            f"(tolerance {r.tolerance:.2f})"
+        )
         for r in bad.itertuples()
     ]
     lines += [
-        f"within: {r.table}, {r.row}, {r.metric}: {r.reference:.2f}, now {r.new:.2f} (tolerance {r.tolerance:.2f})"
+        (
+            f"within: {r.table}, {r.row}, {r.metric}: {r.reference:.2f}, now {r.new:.2f} "
+            f"(tolerance {r.tolerance:.2f})"
+        )
         for r in table[table.state == "within"].itertuples()
     ]
     lines += [
-        f"claim {r.state}: {r.claim} ({r.task}, {r.metric}): {r.difference:+.1f} ({r.low:+.1f} to {r.high:+.1f}), {r.verdict}; now {r.difference_new:+.1f}, {r.verdict_new}"
+        (
+            f"claim {r.state}: {r.claim} ({r.task}, {r.metric}): {r.difference:+.1f} "
+            f"({r.low:+.1f} to {r.high:+.1f}), {r.verdict}; now {r.difference_new:+.1f}, "
+            f"{r.verdict_new}"
+        )
         for r in claims[claims.state != "same verdict"].itertuples()
     ]
     return lines, bad.empty and broken.empty and not strange

@@ -64,7 +64,9 @@ def _ceilings(runs):
 
 # %% ../../nbs/library/7_results/03_tables.ipynb #c387eaaf
 def vidsitu_table(runs: dict, task: str) -> pd.DataFrame:
-    "One entry per row and metric of a VidSitu table, and the baselines as rows of their own; values times 100."
+    """One entry per row and metric of a VidSitu table, and the baselines as rows of their own;
+    values times 100.
+    """
     mine, out = runs_of(runs, task), []
     for (b, c), paper in (
         PAPER[task] | {k: {} for k in mine if k not in PAPER[task]}
@@ -153,7 +155,9 @@ def _lvu_rows(scores, status="run", **row):  # one entry per task from scores pe
 
 # %% ../../nbs/library/7_results/03_tables.ipynb #16e1f96b
 def lvu_table(runs: dict) -> pd.DataFrame:
-    "One entry per row and LVU task: accuracy in percent with Wilson's 95% interval (of the mean over seeds), or mean squared error. Status `extra`: rows that the poster does not have."
+    """One entry per row and LVU task: accuracy in percent with Wilson's 95% interval (of the mean
+    over seeds), or mean squared error. Status `extra`: rows that the poster does not have.
+    """
     mine, out = runs_of(runs, "lvu"), []
 
     def pool(same, key="scores"):
@@ -235,7 +239,9 @@ def lvu_table(runs: dict) -> pd.DataFrame:
 def lvu_ranks(
     table: pd.DataFrame,
 ) -> pd.DataFrame:  # instance, scene, Top1 rank, mean rank, and the paper's
-    "Ranks over the poster's rows that ran, in the tasks that all of them have; empty for rows that did not."
+    """Ranks over the poster's rows that ran, in the tasks that all of them have; empty for rows
+    that did not.
+    """
     ran = table[table.status == "run"]
     wide = ran.pivot(index=["instance", "scene"], columns="task", values="mean")
     out = pd.DataFrame(
@@ -294,7 +300,9 @@ def wide_table(table: pd.DataFrame) -> pd.DataFrame:
     titles = (
         [w + " model" for w in who] if "instance" in table else who
     )  # LVU has a task called scene too
-    out = pd.DataFrame([dict(zip(titles, k)) | v for k, v in rows.items()]).fillna("-")
+    out = pd.DataFrame([dict(zip(titles, k, strict=False)) | v for k, v in rows.items()]).fillna(
+        "-"
+    )
     if "instance" in table:
         for _, r in lvu_ranks(table).iterrows():
             at = (out["instance model"] == r.instance) & (out["scene model"] == r.scene)
@@ -313,7 +321,10 @@ def _behind(ran):  # how many pretrainings a row rests on
     return (
         "one backbone and one contextualizer"
         if high == 1
-        else f"{low if low == high else f'{low} to {high}'} pretrainings of backbone and contextualizer"
+        else (
+            f"{low if low == high else f'{low} to {high}'} pretrainings of backbone and "
+            "contextualizer"
+        )
     )
 
 # %% ../../nbs/library/7_results/03_tables.ipynb #8a8185fc
@@ -332,8 +343,16 @@ def caption(table: pd.DataFrame) -> str:
         else ""
     )
     if "instance" in table and (ran.groupby("task").n.nunique() > 1).any():
-        partial += " (rows rest on different videos, and are ranked all the same; the audit ranks them on those in common)"
-    return f"Mean ± standard deviation over {span(ran.seeds)} trainings of the heads ({_behind(ran)} behind each row); {span(ran.n)} {'test videos' if 'instance' in table else 'validation segments'}{partial}; in brackets the paper's value, on the real data."
+        partial += (
+            " (rows rest on different videos, and are ranked all the same; the audit ranks them "
+            "on those in common)"
+        )
+    return (
+        f"Mean ± standard deviation over {span(ran.seeds)} trainings of the heads "
+        f"({_behind(ran)} behind each row); {span(ran.n)} "
+        f"{'test videos' if 'instance' in table else 'validation segments'}{partial}; in "
+        "brackets the paper's value, on the real data."
+    )
 
 # %% ../../nbs/library/7_results/03_tables.ipynb #d27e3c3c
 def write_tables(folder, runs: dict) -> dict:  # name -> entries
@@ -351,7 +370,9 @@ def write_tables(folder, runs: dict) -> dict:  # name -> entries
 
 # %% ../../nbs/library/7_results/03_tables.ipynb #2e5cbc66
 def probe_table(runs: dict) -> pd.DataFrame:  # empty when nothing was probed
-    "Linear probe, nearest neighbours and retrieval of every probed backbone, in percent; the untrained network, most frequent class and chance as rows of their own."
+    """Linear probe, nearest neighbours and retrieval of every probed backbone, in percent; the
+    untrained network, most frequent class and chance as rows of their own.
+    """
     out = []
     for r in (r for r in runs.values() if r["metrics"].get("task") == "probe"):
         objective = read_run(r["params"]["backbone_run"])["params"]["objective"]

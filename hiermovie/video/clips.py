@@ -21,12 +21,16 @@ def clip_times(start: float, end: float, T: int) -> np.ndarray:  # (T,), seconds
 
 
 def within(times: np.ndarray, duration: float) -> np.ndarray:  # seconds
-    "The same times, with those past the end of a video moved into its last frame: a film may be shorter than a clip."
+    """The same times, with those past the end of a video moved into its last frame: a film may be
+    shorter than a clip.
+    """
     return np.minimum(times, np.nextafter(duration, 0))
 
 
 def looped(start: float, clip_s: float, T: int, length: float) -> np.ndarray:  # (T,), seconds
-    "`clip_times` of a clip of `clip_s` seconds; a video of `length` shorter than that begins again (as in CVRL's code)."
+    """`clip_times` of a clip of `clip_s` seconds; a video of `length` shorter than that begins
+    again (as in CVRL's code).
+    """
     times = clip_times(start, start + clip_s, T)
     return times % length if length < clip_s else times
 
@@ -51,7 +55,7 @@ def show_frames(
     fig, axes = plt.subplots(
         1, len(pick), figsize=(1.4 * len(pick) * max(1, w / h) ** 0.5, 1.5), squeeze=False
     )
-    for k, (ax, i) in enumerate(zip(axes[0], pick)):
+    for k, (ax, i) in enumerate(zip(axes[0], pick, strict=False)):
         ax.imshow(frames[i])
         ax.axis("off")
         if titles is not None:

@@ -64,7 +64,9 @@ def find_videos(root: str | Path) -> list:  # of Path, sorted
 
 
 def named_videos(folder: str | Path) -> dict:  # name without suffix -> Path
-    "The videos in a folder by their names, in whatever container they are; of equal names the first of `SUFFIXES`. Empty when there is no such folder."
+    """The videos in a folder by their names, in whatever container they are; of equal names the
+    first of `SUFFIXES`. Empty when there is no such folder.
+    """
     files = (
         [p for p in Path(folder).iterdir() if _is_video(p.name)] if Path(folder).is_dir() else []
     )
@@ -73,7 +75,9 @@ def named_videos(folder: str | Path) -> dict:  # name without suffix -> Path
 
 # %% ../../nbs/library/2_video/04_collections.ipynb #bb35cf81
 def video_path(folder: str | Path, name: str) -> Path:
-    "The video called `name` in a folder, in whatever container; `<name>.mp4`, which is not there, when there is none."
+    """The video called `name` in a folder, in whatever container; `<name>.mp4`, which is not there,
+    when there is none.
+    """
     path = Path(folder) / f"{name}.mp4"
     return path if path.is_file() else named_videos(folder).get(name, path)
 
@@ -103,7 +107,9 @@ def look_at_videos(
     whole: bool = False,  # decode all of each, for damage in the middle; slow
     index=index_video,  # or a `VideoIndexes`, which remembers
 ) -> tuple:  # (dict path -> VideoInfo, Coverage)
-    "Index every file and decode its ends; broken ones go to the coverage with the reason, and so does what is odd about one that can be used."
+    """Index every file and decode its ends; broken ones go to the coverage with the reason, and so
+    does what is odd about one that can be used.
+    """
     good, coverage = {}, Coverage()
     for p in paths:
         name = Path(p).name
@@ -145,17 +151,20 @@ def _seconds(table, column, path):  # of a table of texts
 
 
 def read_kinetics(root: str | Path, split: str) -> pd.DataFrame:  # video_id, label, path
-    "Rows of `<root>/<split>.csv` with the path of each clip; classes and ids are texts, whatever they look like."
+    """Rows of `<root>/<split>.csv` with the path of each clip; classes and ids are texts, whatever
+    they look like.
+    """
     root, path = Path(root), Path(root) / f"{split}.csv"
     columns = ["label", "youtube_id", "time_start", "time_end"]
     table = read_table(path, columns, dtype=str, keep_default_na=False)
     if table.empty:
         raise InputError(f"{path}: no rows")
     start, end = (_seconds(table, column, path) for column in ("time_start", "time_end"))
-    ids = [f"{i}_{a:06d}_{b:06d}" for i, a, b in zip(table.youtube_id, start, end)]
+    ids = [f"{i}_{a:06d}_{b:06d}" for i, a, b in zip(table.youtube_id, start, end, strict=False)]
     there = {label: named_videos(root / split / label) for label in table.label.unique()}
     paths = [
-        there[label].get(i, root / split / label / f"{i}.mp4") for label, i in zip(table.label, ids)
+        there[label].get(i, root / split / label / f"{i}.mp4")
+        for label, i in zip(table.label, ids, strict=False)
     ]
     return pd.DataFrame(dict(video_id=ids, label=table.label, path=paths))
 
@@ -202,7 +211,7 @@ def _list_rows(text: str):  # yields (number of the line, path, class)
     lines = [line.rstrip("\r") for line in text.split("\n")]
     first = next((line for line in lines if line.strip()), "")
     sep = next((s for s in ",\t; " if s in first), ",")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=sep, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=sep, strict=False)
     rows = [(reader.line_num, row) for row in reader if any(field.strip() for field in row)]
     header, at, label_at = _columns([row for _, row in rows] or [[""]])
     if not header and '"' not in text:
@@ -217,7 +226,11 @@ def read_clip_list(
     path: str | Path,  # the list
     root: str | Path | None = None,  # what its paths are relative to; None: the folder of the list
 ) -> pd.DataFrame:  # video_id, label, path
-    "Rows of a list of clips. `InputError` names the line without a path, the path listed twice, or the files that are missing."
+    """Rows of a list of clips.
+
+    `InputError` names the line without a path, the path listed twice, or the files that are
+    missing.
+    """
     path = need_file(path, "list of clips")
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -25,7 +25,9 @@ from ..base import InputError, need_file, read_json, write_json
 
 # %% ../../nbs/library/2_video/01_containers.ipynb #d9ae06d4
 def video_address(path: str | Path) -> tuple:  # (address, options)
-    "What FFmpeg is asked to open: a file, or a stretch of an archive; and the protocols it may use."
+    """What FFmpeg is asked to open: a file, or a stretch of an archive; and the protocols it may
+    use.
+    """
     inside = re.fullmatch(r"(.+\.tar)!.+@(\d+)\+(\d+)", str(path))
     if not inside:
         return f"file:{need_file(path, 'video')}", {}
@@ -39,7 +41,9 @@ def video_address(path: str | Path) -> tuple:  # (address, options)
 
 
 def film_stream(box, path):  # of an open container
-    "Its first video stream that is a film (no cover picture) and has pictures; `InputError` when there is none, or no decoder."
+    """Its first video stream that is a film (no cover picture) and has pictures; `InputError` when
+    there is none, or no decoder.
+    """
     films = [s for s in box.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not films:
         raise InputError(f"{path}: no video stream in it (audio only?)")
@@ -53,7 +57,9 @@ def film_stream(box, path):  # of an open container
 
 @contextlib.contextmanager
 def open_video(path: str | Path):  # yields (container, stream)
-    "A PyAV container and its film; every error of FFmpeg inside the block becomes an `InputError` that names the file."
+    """A PyAV container and its film; every error of FFmpeg inside the block becomes an `InputError`
+    that names the file.
+    """
     address, options = video_address(path)
     timeout = (10, 60) if options else None  # seconds: an archive may be far away
     try:
@@ -66,7 +72,9 @@ def open_video(path: str | Path):  # yields (container, stream)
 
 # %% ../../nbs/library/2_video/01_containers.ipynb #b2e3815d
 def orientation(matrix) -> tuple:  # (swap rows and columns, mirror left-right, mirror top-bottom)
-    "What a display matrix (nine integers, as FFmpeg gives them) asks for, to the nearest quarter turn."
+    """What a display matrix (nine integers, as FFmpeg gives them) asks for, to the nearest quarter
+    turn.
+    """
     a, b, _, c, d = (float(x) for x in matrix[:5])
     if not a * d - b * c:
         return False, False, False
@@ -106,7 +114,10 @@ def _codec(stream) -> str:
 
 
 def may_seek(box, stream) -> bool:
-    "Whether a clean keyframe is as good a start as the beginning. (H.264 of the 4:4:4 kind depends on a note in its very first packet.)"
+    """Whether a clean keyframe is as good a start as the beginning.
+
+    (H.264 of the 4:4:4 kind depends on a note in its very first packet.)
+    """
     codec, pixels = _codec(stream), stream.codec_context.pix_fmt or ""
     plain = codec != "h264" or pixels.startswith(_SUBSAMPLED)
     return box.format.name in TIMED and codec in SEEKING and plain
@@ -118,7 +129,9 @@ def may_skip(box, stream) -> bool:
 
 
 def is_whole(packet, box) -> bool:
-    "Whether a packet can be decoded; a cut-off file ends in one that cannot. (Transport streams mark packets for less.)"
+    """Whether a packet can be decoded; a cut-off file ends in one that cannot. (Transport streams
+    mark packets for less.)
+    """
     return not packet.is_corrupt or box.format.name == "mpegts"
 
 # %% ../../nbs/library/2_video/01_containers.ipynb #a913221c
@@ -333,7 +346,7 @@ def _from_first_keyframe(packets) -> list:  # what comes before it cannot be dec
 def _parts(packets, tick) -> list:  # of lists of packets: between breaks, each from a keyframe on
     falls, jumps = _breaks(packets, tick)
     ends = sorted({0, *falls, *jumps, len(packets)})
-    return [_from_first_keyframe(packets[a:b]) for a, b in zip(ends, ends[1:])]
+    return [_from_first_keyframe(packets[a:b]) for a, b in zip(ends, ends[1:], strict=False)]
 
 
 def _part_ticks(part, step: int) -> np.ndarray:  # from 0; evenly, where times are missing or shared
@@ -366,7 +379,11 @@ def _keyframes(shown) -> list:
 
 def _sizes(shown) -> tuple:  # where the size changes
     said = [(k, *p.size) for k, p in enumerate(shown) if p.size]
-    first = [x for before, x in zip([None, *said], said) if before is None or before[1:] != x[1:]]
+    first = [
+        x
+        for before, x in zip([None, *said], said, strict=False)
+        if before is None or before[1:] != x[1:]
+    ]
     return tuple(first)
 
 
@@ -403,7 +420,10 @@ def _is_orderly(packets) -> bool:  # a keyframe is shown after all that lies bef
 
 
 def index_video(path: str | Path) -> VideoIndex:
-    "Read the packets of a video file. `InputError` when it is none, has no picture, or is two films joined end to end."
+    """Read the packets of a video file.
+
+    `InputError` when it is none, has no picture, or is two films joined end to end.
+    """
     with open_video(path) as (box, stream):
         container, codec = box.format.name, stream.codec_context
         packets, seen, position = _read_packets(box, stream)
@@ -500,5 +520,7 @@ def _seek_zero(path, state) -> int | None:
 
 
 def seek_zero(path: str | Path) -> int | None:
-    "Ticks of the container's clock at which the first picture of a file appears, when it may be read by seeking; else None."
+    """Ticks of the container's clock at which the first picture of a file appears, when it may be
+    read by seeking; else None.
+    """
     return _seek_zero(str(path), _state(path))

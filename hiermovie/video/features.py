@@ -20,7 +20,9 @@ def cut_events(
     duration: float,  # seconds
     event_s: float = 2.0,
 ) -> list:  # [(start_s, end_s), ...]
-    "Consecutive events of a video; a rest shorter than an event is dropped (a twentieth of a second is forgiven)."
+    """Consecutive events of a video; a rest shorter than an event is dropped (a twentieth of a
+    second is forgiven).
+    """
     if duration <= 0:
         raise InputError(f"duration {duration}: a video must be longer than 0 s")
     n = max(1, int((duration + 0.05) / event_s))
@@ -42,11 +44,14 @@ def save_features(
     name: str,
     features: np.ndarray,  # (E, D)
 ) -> None:
-    "Write one entry of a store as float32, atomically; `InputError` when it is not a finite matrix."
+    """Write one entry of a store as float32, atomically; `InputError` when it is not a finite
+    matrix.
+    """
     features = np.asarray(features, np.float32)
     if features.ndim != 2 or not np.isfinite(features).all():
         raise InputError(
-            f"{store}: features of {name} must be a finite (events, D) matrix, got shape {features.shape}"
+            f"{store}: features of {name} must be a finite (events, D) matrix, got shape "
+            f"{features.shape}"
         )
     with atomic(Path(store) / f"{name}_feats.npy") as p:
         np.save(p, features)
@@ -57,7 +62,9 @@ def read_features(
     name: str,
     dim: int | None = None,  # expected D
 ) -> np.ndarray:  # float32 (E, D)
-    "Read one entry of a store; `InputError` names the file when it is missing, broken or of another shape."
+    """Read one entry of a store; `InputError` names the file when it is missing, broken or of
+    another shape.
+    """
     path = need_file(Path(store) / f"{name}_feats.npy", "feature file")
     try:
         x = np.load(path, allow_pickle=False)
@@ -75,7 +82,9 @@ def write_index(
     names: list,
     **about,  # backbone, event_s, ...
 ) -> dict:
-    "Describe a finished store in `index.json`: D, the number of events of each entry, and whatever else is said of it."
+    """Describe a finished store in `index.json`: D, the number of events of each entry, and
+    whatever else is said of it.
+    """
     sizes = {n: read_features(store, n).shape for n in names}
     dims = {d for _, d in sizes.values()}
     if len(dims) != 1:
@@ -94,7 +103,8 @@ def read_index(store: str | Path) -> dict:
         or not isinstance(index.get("dim"), int)
     ):
         raise InputError(
-            f"{Path(store) / 'index.json'}: not the index of a feature store, expected dim and events"
+            f"{Path(store) / 'index.json'}: not the index of a feature store, expected dim "
+            "and events"
         )
     return index
 
@@ -115,7 +125,8 @@ def read_store(
     for n, x in out.items():
         if len(x) != index["events"][n]:
             raise InputError(
-                f"{Path(store) / f'{n}_feats.npy'}: has {len(x)} events, the index says {index['events'][n]}; extract the features again"
+                f"{Path(store) / f'{n}_feats.npy'}: has {len(x)} events, the index says "
+                f"{index['events'][n]}; extract the features again"
             )
     return out, index
 

@@ -43,7 +43,9 @@ def _info(index) -> VideoInfo:
 
 
 def probe(path: str | Path) -> VideoInfo:
-    "Duration, rate, size and codec of a video file, counted from its packets; `InputError` when it is not one."
+    """Duration, rate, size and codec of a video file, counted from its packets; `InputError` when
+    it is not one.
+    """
     return _info(recent_index(path))
 
 # %% ../../nbs/library/2_video/02_frames.ipynb #ed53e5a2
@@ -63,7 +65,9 @@ def _decoded(box, stream):  # frames in the order of showing
 
 
 def frames_in_order(path, box, stream):  # yields (seconds, frame)
-    "Every frame of an open video with the time at which it appears: by its stamp, or by its number. A stamp that falls back is that of the frame before."
+    """Every frame of an open video with the time at which it appears: by its stamp, or by its
+    number. A stamp that falls back is that of the frame before.
+    """
     index = recent_index(path)
     times, tick, last = index.times if index.numbered else (), float(stream.time_base), 0.0
     for k, frame in enumerate(_decoded(box, stream)):
@@ -90,7 +94,9 @@ class _InOrder:
 
 # %% ../../nbs/library/2_video/02_frames.ipynb #ae489bdd
 class _Economical:
-    "The frames of an open stream from where it stands, without those that nobody wants and no other frame needs."
+    """The frames of an open stream from where it stands, without those that nobody wants and no
+    other frame needs.
+    """
 
     def __init__(self, box, stream, zero, times: list, skip: bool):  # ascending seconds
         self.box, self.stream, self.times, self.skip = box, stream, times, skip
@@ -252,7 +258,9 @@ def stream_clips(
     size: int | None = None,  # resize to size x size pixels (VidSitu resizes, it does not crop)
     threads: int = 1,  # decoder threads
 ):
-    "Yields (number of a clip, its frames uint8 (T, H, W, 3)) as soon as its last frame is decoded; the file is read once."
+    """Yields (number of a clip, its frames uint8 (T, H, W, 3)) as soon as its last frame is
+    decoded; the file is read once.
+    """
     todo = {c: [max(0.0, float(t)) for t in times] for c, times in enumerate(clips)}
     for zero in (seek_zero(path), None):
         try:
@@ -265,7 +273,10 @@ def stream_clips(
 
 
 def read_clips(path: str | Path, clips, size: int | None = None, threads: int = 1) -> list:
-    "The frames shown at given times for several clips of one file, opened and decoded once, in the order of `clips`; times past the last frame repeat it. `InputError` when a clip begins past the end. See `stream_clips`."
+    """The frames shown at given times for several clips of one file, opened and decoded once, in
+    the order of `clips`; times past the last frame repeat it. `InputError` when a clip begins
+    past the end. See `stream_clips`.
+    """
     found = dict(stream_clips(path, clips, size, threads))
     return [found[c] for c in range(len(clips))]
 
@@ -278,7 +289,9 @@ def read_frames(
 
 # %% ../../nbs/library/2_video/02_frames.ipynb #b6ee303d
 class Memory:
-    "Called as `read_clips` is, with the same result; a file is decoded whole the first time and kept (uint8, as large as it is)."
+    """Called as `read_clips` is, with the same result; a file is decoded whole the first time and
+    kept (uint8, as large as it is).
+    """
 
     def __init__(self):
         self.files = {}
@@ -307,7 +320,9 @@ class Memory:
 
 
 def decode_whole(path: str | Path) -> tuple:  # (seconds, uint8 (frames, H, W, 3))
-    "Every frame of a file and when it appears; a picture of another size is brought to the size of the first."
+    """Every frame of a file and when it appears; a picture of another size is brought to the size
+    of the first.
+    """
     with open_video(path) as (box, stream):
         pictures = _Pictures(stream.width, stream.height)
         timed = frames_in_order(path, box, stream)

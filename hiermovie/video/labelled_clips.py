@@ -14,7 +14,9 @@ from .frames import read_clips
 
 # %% ../../nbs/library/2_video/05_labelled_clips.ipynb #8aa47154
 def seeded(transform, x, *keys):
-    "Apply a torchvision transform whose random draws come from `keys`, leaving the global generator as it was."
+    """Apply a torchvision transform whose random draws come from `keys`, leaving the global
+    generator as it was.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(*keys))
         return transform(x)
@@ -37,7 +39,11 @@ class LabelledClips(torch.utils.data.Dataset):
     ):
         from torchvision.transforms import v2  # takes seconds, and most stages do not augment
 
-        self.rows = [(p, classes.index(l)) for p, l in zip(table.path, table.label) if p in infos]
+        self.rows = [
+            (p, classes.index(l))
+            for p, l in zip(table.path, table.label, strict=False)
+            if p in infos
+        ]
         self.infos, self.read, self.train = infos, read, train
         self.T, self.size, self.clip_s, self.seed, self.epoch = T, size, clip_s, seed, 0
         crop = v2.RandomResizedCrop(size, (0.5, 1.0), antialias=True)

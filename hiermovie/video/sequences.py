@@ -16,7 +16,9 @@ from .features import pad_sequences, random_window
 
 # %% ../../nbs/library/2_video/08_sequences.ipynb #e5e495e3
 class Sequences(torch.utils.data.Dataset):
-    "Items of random windows (E, D) of the videos of a feature store; what is drawn depends on (seed, epoch, index) and on how often the video was drawn before in the epoch."
+    """Items of random windows (E, D) of the videos of a feature store; what is drawn depends on
+    (seed, epoch, index) and on how often the video was drawn before in the epoch.
+    """
 
     def __init__(
         self,
@@ -64,11 +66,13 @@ class Sequences(torch.utils.data.Dataset):
     @staticmethod
     def collate(items):
         "Items to (features, pad mask) of the first windows, then of the second."
-        return sum((pad_sequences(w) for w in zip(*items)), ())
+        return sum((pad_sequences(w) for w in zip(*items, strict=False)), ())
 
 # %% ../../nbs/library/2_video/08_sequences.ipynb #13d09879
 class Mixed(torch.utils.data.Dataset):
-    "Items of several data sets, by weight; `turns` times as many an epoch as all have together. What is drawn depends on (seed, epoch, index)."
+    """Items of several data sets, by weight; `turns` times as many an epoch as all have together.
+    What is drawn depends on (seed, epoch, index).
+    """
 
     def __init__(
         self,
@@ -114,7 +118,7 @@ class Mixed(torch.utils.data.Dataset):
             at = np.flatnonzero(which == k)
             turns = -(-len(at) // len(part))
             for i, (turn, j) in zip(
-                at, [(t, j) for t in range(turns) for j in r.permutation(len(part))]
+                at, [(t, j) for t in range(turns) for j in r.permutation(len(part))], strict=False
             ):
                 self.plan[i] = (k, int(j), turn)
 
@@ -145,14 +149,17 @@ def leave_out(
 def tested_videos(
     root: str | Path,  # folder with vidsitu/ and lvu/, of which either may be missing
 ) -> list:  # names of segments and videos
-    "Names on which VidSitu or LVU are scored, from the release's split files and tables below `root`; `InputError` when there are neither: nothing could be left out."
+    """Names on which VidSitu or LVU are scored, from the release's split files and tables below
+    `root`; `InputError` when there are neither: nothing could be left out.
+    """
     splits = sorted(Path(root).glob("vidsitu/vidsitu_annotations/split_files/vseg_split_*_lb.json"))
     tables = [
         t for split in ("val", "test") for t in sorted(Path(root).glob(f"lvu/**/{split}.csv"))
     ]
     if not splits and not tables:
         raise InputError(
-            f"{root}: no split files of VidSitu and no tables of LVU, so it is not known which videos are scored; get them, or say that nothing is to be left out"
+            f"{root}: no split files of VidSitu and no tables of LVU, so it is not known "
+            "which videos are scored; get them, or say that nothing is to be left out"
         )
     segments = [s for f in splits if "_train_" not in f.name for s in read_json(f)]
     return segments + sorted(

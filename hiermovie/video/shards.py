@@ -31,7 +31,11 @@ def write_shards(
     folder: str | Path,
     shard_mb: int = 256,  # a shard is closed when it is larger than that
 ) -> pd.DataFrame:  # the index: video_id, label, path inside a shard, and what `VideoInfo` has
-    "Pack videos into `shard-000000.tar`, ... with an `index.csv`; the same table gives the same bytes. `InputError` when two videos have one id."
+    """Pack videos into `shard-000000.tar`, ...
+
+    with an `index.csv`; the same table gives the same bytes. `InputError` when two videos have one
+    id.
+    """
     rows = [r for r in table.to_dict("records") if r["path"] in infos]
     folder, index, n = Path(folder), [], 0
     if pd.Series([r["video_id"] for r in rows]).duplicated().any():
@@ -39,7 +43,8 @@ def write_shards(
     for r in rows:
         if len(r["video_id"]) > 80 or set(r["video_id"]) & set("./!@+"):
             raise InputError(
-                f"{folder}: id {r['video_id']!r}: a name in a shard has at most 80 characters and none of . / ! @ +"
+                f"{folder}: id {r['video_id']!r}: a name in a shard has at most 80 "
+                "characters and none of . / ! @ +"
             )
     while len(index) < len(rows):
         name, at = f"shard-{n:06d}.tar", 0
@@ -86,6 +91,8 @@ def read_shards(
     return table[["video_id", "label", "path"]], {
         p: VideoInfo(*r)
         for p, r in zip(
-            table.path, table[[f.name for f in fields(VideoInfo)]].itertuples(index=False)
+            table.path,
+            table[[f.name for f in fields(VideoInfo)]].itertuples(index=False),
+            strict=False,
         )
     }

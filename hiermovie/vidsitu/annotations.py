@@ -62,7 +62,9 @@ def read_entries(
     path,
     kind: str,  # vsann, vinfo or vseg_split
 ) -> list:
-    "The entries of one file of the release; `InputError` names file, entry (from 0) and field of the first that does not fit."
+    """The entries of one file of the release; `InputError` names file, entry (from 0) and field of
+    the first that does not fit.
+    """
     import fastjsonschema
 
     entries, check = read_json(path), fastjsonschema.compile(SCHEMAS[kind])
@@ -73,13 +75,17 @@ def read_entries(
             json.dumps(entry, ensure_ascii=False).encode()
         except UnicodeEncodeError as e:
             raise InputError(
-                f"{path}, entry {k}: has half a character ({e.object[e.start : e.end]!r}), which is no text"
+                f"{path}, entry {k}: has half a character ({e.object[e.start : e.end]!r}), "
+                "which is no text"
             ) from None
         try:
             check(entry)
         except fastjsonschema.JsonSchemaValueException as e:
             raise InputError(
-                f"{path}, entry {k}{''.join(f', {x}' for x in e.path[1:])}: {e.message.removeprefix(e.name).strip()}"
+                (
+                    f"{path}, entry {k}{''.join(f', {x}' for x in e.path[1:])}: "
+                    f"{e.message.removeprefix(e.name).strip()}"
+                )
                 + (f", got {str(e.value)[:40]!r}" if not isinstance(e.value, dict) else "")
             ) from None
         if kind != "vsann":
@@ -96,7 +102,9 @@ def read_entries(
 # %% ../../nbs/library/5_vidsitu/09_annotations.ipynb #a49ceb5d
 @dataclass
 class Segments:
-    "Segments of one split: ids in the order of the split file, their vinfo entries, their annotations (each a list), and their positions in the split file."
+    """Segments of one split: ids in the order of the split file, their vinfo entries, their
+    annotations (each a list), and their positions in the split file.
+    """
 
     ids: list
     vinfo: list
@@ -112,7 +120,9 @@ class Segments:
         )
 
     def some(self, n: int, seed: int = 0) -> "Segments":
-        "`n` of them, drawn by `seed`: the first `n` of one shuffled list, so that more contain fewer; 0: all."
+        """`n` of them, drawn by `seed`: the first `n` of one shuffled list, so that more contain
+        fewer; 0: all.
+        """
         if n > len(self.ids) or n < 0:
             raise InputError(f"{n} segments were asked for; there are {len(self.ids)}")
         return (
@@ -122,7 +132,9 @@ class Segments:
         )
 
     def number(self, predictions: list) -> list:
-        "Predictions for these segments, counted from 0, with `ann_idx` as the official files have it: the position in the split file."
+        """Predictions for these segments, counted from 0, with `ann_idx` as the official files have
+        it: the position in the split file.
+        """
         return [dict(p, ann_idx=self.at[p["ann_idx"]]) for p in predictions]
 
 # %% ../../nbs/library/5_vidsitu/09_annotations.ipynb #e4357cde
@@ -130,7 +142,9 @@ def read_segments(
     root,
     split: str,  # train or valid
 ) -> Segments:
-    "Read one split of `<root>/{split_files,vinfo_files,vseg_ann_files}`; `InputError` names file, entry and field."
+    """Read one split of `<root>/{split_files,vinfo_files,vseg_ann_files}`; `InputError` names file,
+    entry and field.
+    """
     root, groups = Path(root), {}
     ids = read_entries(root / "split_files" / f"vseg_split_{split}_lb.json", "vseg_split")
     if not ids:
@@ -149,11 +163,13 @@ def read_segments(
     for s in ids:
         if s not in groups or s not in info:
             raise InputError(
-                f"{root}: segment {s} of the {split} split has no {'annotation' if s not in groups else 'vinfo'} entry"
+                f"{root}: segment {s} of the {split} split has no "
+                f"{'annotation' if s not in groups else 'vinfo'} entry"
             )
         if split != "train" and not set(EVENTS) <= set(info[s].get("vbid_lst", {})):
             raise InputError(
-                f"{root}: segment {s} of the {split} split has no votes (vbid_lst) for all five events in its vinfo entry"
+                f"{root}: segment {s} of the {split} split has no votes (vbid_lst) for all "
+                "five events in its vinfo entry"
             )
     return Segments(ids, [info[s] for s in ids], [groups[s] for s in ids], list(range(len(ids))))
 
@@ -161,14 +177,21 @@ def read_segments(
 def with_features(
     segments: Segments, store, allow_missing: bool = False
 ) -> tuple:  # (Segments that have features, float32 (N, 5, D))
-    "Attach stored features. `InputError` names a segment that has none (with `allow_missing`: when none has any), or has not five events."
+    """Attach stored features.
+
+    `InputError` names a segment that has none (with `allow_missing`: when none has any), or has not
+    five events.
+    """
     if not segments.ids:
         raise InputError("no segments")
     have = read_index(store)["events"]
     lost = [s for s in segments.ids if s not in have]
     if lost and (not allow_missing or len(lost) == len(segments.ids)):
         raise InputError(
-            f"{store}: no features for {len(lost)} of the {len(segments.ids)} segments, first {lost[0]}"
+            (
+                f"{store}: no features for {len(lost)} of the {len(segments.ids)} segments, "
+                f"first {lost[0]}"
+            )
             + ("" if allow_missing else "; to go on without them, set allow_missing")
         )
     if lost:

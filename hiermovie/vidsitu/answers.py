@@ -38,7 +38,9 @@ def answer_of(
     task: str,
     at: int,  # position of a segment in its split
 ) -> dict:
-    "A segment's entry in the first prediction file of a run; `InputError` when the run is of another task or says nothing of it."
+    """A segment's entry in the first prediction file of a run; `InputError` when the run is of
+    another task or says nothing of it.
+    """
     if read_json(Path(folder) / "metrics.json").get("task") != task:
         raise InputError(f"{folder}: not a run of the task {task}")
     files = sorted(Path(folder).glob("predictions_seed*.json"))
@@ -56,7 +58,9 @@ def show_answers(
     roles: dict | None = None,
     relations: dict | None = None,  # official predictions of the segment
 ):
-    "The five events of a segment: the annotation in black, predictions in green (as annotated) or red."
+    """The five events of a segment: the annotation in black, predictions in green (as annotated) or
+    red.
+    """
     import textwrap
 
     import matplotlib.pyplot as plt
@@ -76,7 +80,7 @@ def show_answers(
     ]
     deep = 0.17 * max(map(len, columns)) + 0.1
     fig, axes = plt.subplots(1, 5, figsize=(12.5, 2.6 + deep))
-    for e, (ax, lines) in enumerate(zip(axes, columns)):
+    for e, (ax, lines) in enumerate(zip(axes, columns, strict=False)):
         ax.imshow(frames[e])
         ax.axis("off")
         ax.set_title(f"Ev{e + 1}", fontsize=10)

@@ -14,7 +14,11 @@ from ..base import InputError
 
 # %% ../../nbs/library/5_vidsitu/01_captions.ipynb #55e36904
 class NGrams:
-    "N-grams (n = 1..4) of T texts, split at any white space. Entry e says: n-gram `gram[e]` of size `size[e]` (0 for n = 1) occurs `count[e]` times; text t has the entries `start[t]` to `start[t + 1]` and `words[t]` words."
+    """N-grams (n = 1..4) of T texts, split at any white space.
+
+    Entry e says: n-gram `gram[e]` of size `size[e]` (0 for n = 1) occurs `count[e]` times; text t
+    has the entries `start[t]` to `start[t + 1]` and `words[t]` words.
+    """
 
     def __init__(self, texts: list, up_to: int = 4):
         number = {}
@@ -35,7 +39,7 @@ class NGrams:
                 )
             found.append((text[at], gram + n_grams, np.full(len(at), n)))
             n_grams += int(gram.max(initial=-1)) + 1
-        text, gram, size = map(np.concatenate, zip(*found))
+        text, gram, size = map(np.concatenate, zip(*found, strict=False))
         key, first, self.count = np.unique(
             text * max(1, n_grams) + gram, return_index=True, return_counts=True
         )
@@ -51,9 +55,13 @@ class NGrams:
 
 # %% ../../nbs/library/5_vidsitu/01_captions.ipynb #cdb6987f
 class Captions:
-    """The n-grams of I items, each a hypothesis and R references (the same R for all), counted once.
-    h_words (I,), r_words (I, R): words; h_item, h_gram, h_size, h_count: entries of the hypotheses; r_row (item * R + reference), r_gram, ...: of the references;
-    k_item, k_gram: each n-gram that an item's references have, once; r_known: which of these a reference entry is; m_h, m_r: entries of hypothesis and reference that are the same n-gram of the same item.
+    """The n-grams of I items, each a hypothesis and R references (the same R for all), counted
+    once.
+    h_words (I,), r_words (I, R): words; h_item, h_gram, h_size, h_count: entries of the hypotheses;
+    r_row (item * R + reference), r_gram, ...: of the references;
+    k_item, k_gram: each n-gram that an item's references have, once; r_known: which of these a
+    reference entry is; m_h, m_r: entries of hypothesis and reference that are the same n-gram of
+    the same item.
     `InputError` when there is no item or the number of references varies."""
 
     def __init__(self, hyps: list, refs: list):
@@ -89,7 +97,10 @@ class Captions:
 
 # %% ../../nbs/library/5_vidsitu/01_captions.ipynb #4275920e
 def group_columns(c: Captions, groups: np.ndarray) -> tuple:
-    "Columns of the weights of `cider_items`: one per (group, n-gram) of the references, then one per group for n-grams that its references lack. Gives the group of each column, and the column of each known pair, hypothesis entry and reference entry."
+    """Columns of the weights of `cider_items`: one per (group, n-gram) of the references, then one
+    per group for n-grams that its references lack. Gives the group of each column, and the
+    column of each known pair, hypothesis entry and reference entry.
+    """
     G = max(1, c.grams.n_grams)
     key, k = np.unique(groups[c.k_item] * G + c.k_gram, return_inverse=True)
     want = groups[c.h_item] * G + c.h_gram
@@ -129,7 +140,9 @@ def cider_items(
 
 
 def cider(hyps: list, refs: list) -> np.ndarray:  # (I,), 0..10
-    "CIDEr of each item of a list; the score of the list is the mean. `InputError` when no reference has a word (the official script raises too)."
+    """CIDEr of each item of a list; the score of the list is the mean. `InputError` when no
+    reference has a word (the official script raises too).
+    """
     c = Captions(hyps, refs)
     if not len(c.k_gram):
         raise InputError("captions: no word in any reference, CIDEr is not defined")
@@ -157,14 +170,14 @@ def rouge_l(hyp: str, refs: list, beta: float = 1.2) -> float:  # 0..1
         raise InputError("rouge: an item without references")
     h, rs = hyp.split(" "), [r.split(" ") for r in refs]
     common = [lcs(h, r) for r in rs]
-    P, R = max(common) / len(h), max(c / len(r) for c, r in zip(common, rs))
+    P, R = max(common) / len(h), max(c / len(r) for c, r in zip(common, rs, strict=False))
     return (1 + beta**2) * P * R / (R + beta**2 * P) if P and R else 0.0
 
 
 def rouge_items(hyps: list, refs: list) -> np.ndarray:  # (I,)
     "ROUGE-L of each item of a list; items that are alike are computed once."
     alike = {}
-    for k, item in enumerate(zip(hyps, map(tuple, refs), strict=True)):
+    for k, item in enumerate(zip(hyps, map(tuple, refs), strict=False)):
         alike.setdefault(item, []).append(k)
     out = np.zeros(len(hyps))
     for (h, rs), at in alike.items():

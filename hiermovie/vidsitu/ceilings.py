@@ -88,7 +88,10 @@ def best_roles(movie, event) -> dict:  # short role -> phrase
 def vidsitu_ceilings(
     world: World = World(), n: int = 300
 ) -> dict:  # task -> reader -> official scores
-    "Scores of the best reader over `n` simulated segments of which nothing is rendered. `InputError` for fewer than 10."
+    """Scores of the best reader over `n` simulated segments of which nothing is rendered.
+
+    `InputError` for fewer than 10.
+    """
     if n < 10:
         raise InputError(f"n {n}: at least 10 segments are needed")
     films = [make_movie(world, "vidsitu-ceiling", i) for i in range(n)]
@@ -97,13 +100,16 @@ def vidsitu_ceilings(
     vinfo = [
         dict(
             vid_seg_int=s,
-            vbid_lst={ev: verb_votes(e, s, k, world) for k, (ev, e) in enumerate(zip(EVENTS, es))},
+            vbid_lst={
+                ev: verb_votes(e, s, k, world)
+                for k, (ev, e) in enumerate(zip(EVENTS, es, strict=False))
+            },
         )
-        for s, es in zip(ids, stories)
+        for s, es in zip(ids, stories, strict=False)
     ]
     anns = [
         annotate(m, es, s, "vid", a, world)
-        for m, es, s in zip(films, stories, ids)
+        for m, es, s in zip(films, stories, ids, strict=False)
         for a in range(3)
     ]
     readers = dict(all=lambda e: e.verb, clear=lambda e: None if e.degraded else e.verb)
@@ -125,8 +131,8 @@ def vidsitu_ceilings(
         for es in stories
     ]
     roles = [
-        {ev: {"vb_id": e.verb, **best_roles(m, e)} for ev, e in zip(EVENTS, es)}
-        for m, es in zip(films, stories)
+        {ev: {"vb_id": e.verb, **best_roles(m, e)} for ev, e in zip(EVENTS, es, strict=False)}
+        for m, es in zip(films, stories, strict=False)
     ]
     return dict(
         verbs=verbs,

@@ -10,7 +10,10 @@ import numpy as np
 
 # %% ../../nbs/library/5_vidsitu/02_coreference.ipynb #894ac986
 class Clusters:
-    "The clusters of M mentions on one side: mentions of one document with the same string. `string` -1: not mentioned on this side. `of[m]` is the cluster of mention m (-1: none), `size` and `doc` are per cluster."
+    """The clusters of M mentions on one side: mentions of one document with the same string.
+    `string` -1: not mentioned on this side. `of[m]` is the cluster of mention m (-1: none),
+    `size` and `doc` are per cluster.
+    """
 
     def __init__(self, doc: np.ndarray, string: np.ndarray):
         there = string >= 0
@@ -47,7 +50,9 @@ KINDS = ("lea", "mentions", "muc", "bcub", "ceafe")
 
 
 def one_side(a: Clusters, b: Clusters, docs: int) -> np.ndarray:  # (docs, 5 kinds, 2)
-    "Numerators and denominators of each kind for the clusters of `a` against those of `b`, per document."
+    """Numerators and denominators of each kind for the clusters of `a` against those of `b`, per
+    document.
+    """
     ia, ib, n = common = overlaps(a, b)
     k, per = a.size, lambda d, x: np.bincount(d, x, docs)
     shared = np.bincount(ia, n, len(k))

@@ -18,7 +18,9 @@ from .verbs import VerbModel
 
 # %% ../../nbs/library/5_vidsitu/16_end_to_end.ipynb #394b913d
 class SegmentClips(torch.utils.data.Dataset):
-    "Items (clips float32 (5, 3, T, S, S), targets (5,)): the five events of a segment, as the backbone sees them when features are extracted."
+    """Items (clips float32 (5, 3, T, S, S), targets (5,)): the five events of a segment, as the
+    backbone sees them when features are extracted.
+    """
 
     def __init__(
         self,

@@ -18,14 +18,18 @@ from ..contextualizer import sinusoids
 # %% ../../nbs/library/5_vidsitu/13_generation.ipynb #383bd780
 @dataclass
 class Cache:
-    "Keys and values (layers, 2, N, heads, max_len, d) of the first `length` tokens, and those of the memory, (2, N, heads, M, d) per layer."
+    """Keys and values (layers, 2, N, heads, max_len, d) of the first `length` tokens, and those of
+    the memory, (2, N, heads, M, d) per layer.
+    """
 
     past: torch.Tensor
     memory: list
     length: int = 0
 
     def select(self, rows) -> "Cache":
-        "The cache of other sequences of the batch (beam search goes on from some of them, and from some twice)."
+        """The cache of other sequences of the batch (beam search goes on from some of them, and
+        from some twice).
+        """
         past = torch.empty_like(self.past)
         past[..., : self.length, :] = self.past[:, :, rows, :, : self.length]
         return Cache(past, [m[:, rows] for m in self.memory], self.length)
@@ -40,7 +44,9 @@ def _attend(attention, q, k, v):
 
 # %% ../../nbs/library/5_vidsitu/13_generation.ipynb #933d9fe5
 class TxD(nn.Module):
-    "Decoder: memory (N, M, C) and tokens (N, L) to logits (N, L, tokens); defaults as VidSitu's (FACTS D3)."
+    """Decoder: memory (N, M, C) and tokens (N, L) to logits (N, L, tokens); defaults as VidSitu's
+    (FACTS D3).
+    """
 
     def __init__(
         self,
@@ -55,7 +61,8 @@ class TxD(nn.Module):
         super().__init__()
         if min(width, depth, heads, ffn) < 1 or width % heads or width % 2:
             raise InputError(
-                f"decoder: width {width} must be even and a multiple of heads {heads}, depth {depth} and ffn {ffn} at least 1"
+                f"decoder: width {width} must be even and a multiple of heads {heads}, depth "
+                f"{depth} and ffn {ffn} at least 1"
             )
         if max_len < 2:
             raise InputError(f"max_len {max_len}: must be at least 2, a verb and the end")
@@ -97,7 +104,9 @@ class TxD(nn.Module):
         t, C = cache.length, self.width
         cache.length += 1
         x = (self.embed(token) * C**0.5 + self.positions[t])[:, None]
-        for layer, past, (mk, mv) in zip(self.decoder.layers, cache.past, cache.memory):
+        for layer, past, (mk, mv) in zip(
+            self.decoder.layers, cache.past, cache.memory, strict=False
+        ):
             a = layer.self_attn
             q, past[0, :, :, t : t + 1], past[1, :, :, t : t + 1] = (
                 _heads(y, self.heads)
@@ -125,7 +134,8 @@ class Generation:
         for name, least in (("beam", 1), ("min_len", 0), ("no_repeat", 0)):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < least:
                 raise InputError(
-                    f"generation: {name} {getattr(self, name)!r}, must be a whole number, at least {least}"
+                    f"generation: {name} {getattr(self, name)!r}, must be a whole number, at "
+                    f"least {least}"
                 )
         if not abs(self.length_penalty) < float("inf"):
             raise InputError(f"generation: length_penalty {self.length_penalty}, must be a number")
@@ -247,7 +257,8 @@ class GPT2(nn.Module):
             ) from e
         if weights is None and (min(width, depth, heads) < 1 or width % heads):
             raise InputError(
-                f"decoder: width {width} must be a multiple of heads {heads}, depth {depth} at least 1"
+                f"decoder: width {width} must be a multiple of heads {heads}, depth {depth} "
+                "at least 1"
             )
         if weights is None:
             self.net = GPT2LMHeadModel(
@@ -280,12 +291,14 @@ class GPT2(nn.Module):
                 ) from None
             if max_len > self.net.config.n_positions:
                 raise InputError(
-                    f"{weights}: this GPT-2 has {self.net.config.n_positions} positions, {max_len} are asked for"
+                    f"{weights}: this GPT-2 has {self.net.config.n_positions} positions, "
+                    f"{max_len} are asked for"
                 )
             old = self.net.transformer.wte.weight.detach().clone()
             if not pieces or max(pieces.values()) >= len(old):
                 raise InputError(
-                    f"{weights}: its vocabulary of {len(old)} pieces is not that of the byte pairs given ({max(pieces.values(), default=-1) + 1 if pieces else 0})"
+                    f"{weights}: its vocabulary of {len(old)} pieces is not that of the byte "
+                    f"pairs given ({max(pieces.values(), default=-1) + 1 if pieces else 0})"
                 )
             self.net.resize_token_embeddings(n_tokens, mean_resizing=False)
             rows = old.mean(0).repeat(n_tokens, 1)

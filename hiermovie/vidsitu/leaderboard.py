@@ -20,28 +20,38 @@ from .verb_scores import _top5
 
 # %% ../../nbs/library/5_vidsitu/08_leaderboard.ipynb #0d9d7e8b
 def check_predictions(task: str, predictions: list, split: list, complete: bool = True) -> None:
-    "Refuse predictions that are not in the release's form: one per segment, five events; verbs: five different verbs per event (a repeated one would use up a rank); relations: three labels for each of four events; roles: texts under short role names. `InputError` names segment and event."
+    """Refuse predictions that are not in the release's form: one per segment, five events; verbs:
+    five different verbs per event (a repeated one would use up a rank); relations: three labels
+    for each of four events; roles: texts under short role names. `InputError` names segment and
+    event.
+    """
     check_inputs(task, predictions, split)
     for i, p in by_index(predictions, split, not complete).items():
         if task == "roles":
             _check_roles(predictions, p["vb_output"], split[i])
             continue
         for ev, said in (
-            zip(EVENTS, _top5(predictions, p, split[i]))
+            zip(EVENTS, _top5(predictions, p, split[i]), strict=False)
             if task == "verbs"
-            else zip(RELATED, _labels(predictions, p, split[i]))
+            else zip(RELATED, _labels(predictions, p, split[i]), strict=False)
         ):
             if task == "relations" and "Null" in said:
                 _bad(
                     predictions,
                     "predictions",
-                    f"segment {split[i]} {ev}: Null is no answer, expected one of {', '.join(RELATIONS)}",
+                    (
+                        f"segment {split[i]} {ev}: Null is no answer, expected one of "
+                        f"{', '.join(RELATIONS)}"
+                    ),
                 )
             if task == "verbs" and (len(set(said)) < 5 or "" in said):
                 _bad(
                     predictions,
                     "predictions",
-                    f"segment {split[i]} {ev}: expected 5 different verbs, found {reprlib.repr(said)}",
+                    (
+                        f"segment {split[i]} {ev}: expected 5 different verbs, found "
+                        f"{reprlib.repr(said)}"
+                    ),
                 )
         if task == "verbs" and any(len(top) > 5 for top in p["pred_vbs_ev"]):
             _bad(predictions, "predictions", f"segment {split[i]}: more than 5 verbs for an event")
@@ -54,14 +64,20 @@ def _check_roles(predictions, output, segment):
         _bad(
             predictions,
             "predictions",
-            f"segment {segment}: events {', '.join(map(str, output))}, expected {', '.join(EVENTS)}",
+            (
+                f"segment {segment}: events {', '.join(map(str, output))}, expected "
+                f"{', '.join(EVENTS)}"
+            ),
         )
     for ev in EVENTS:
         if not isinstance(output[ev], dict):
             _bad(
                 predictions,
                 "predictions",
-                f"segment {segment} {ev}: expected a dict of roles, found {type(output[ev]).__name__}",
+                (
+                    f"segment {segment} {ev}: expected a dict of roles, found "
+                    f"{type(output[ev]).__name__}"
+                ),
             )
         for role, text in output[ev].items():
             if role not in (*ROLES, "vb_id"):
@@ -74,7 +90,10 @@ def _check_roles(predictions, output, segment):
                 _bad(
                     predictions,
                     "predictions",
-                    f"segment {segment} {ev}, role {role}: expected text, found {reprlib.repr(text)}",
+                    (
+                        f"segment {segment} {ev}, role {role}: expected text, found "
+                        f"{reprlib.repr(text)}"
+                    ),
                 )
 
 
@@ -93,7 +112,9 @@ def write_predictions(
     split: list,  # segment ids, in the order of the split file
     complete: bool = True,  # every segment must have a prediction; a leaderboard wants that
 ) -> list:  # the two files
-    "Check predictions and write them as JSON and as the official pickle: `<path>.json` and `<path>.pkl`."
+    """Check predictions and write them as JSON and as the official pickle: `<path>.json` and
+    `<path>.pkl`.
+    """
     predictions = _python(list(predictions))
     check_predictions(task, predictions, split, complete)
     files = [Path(f"{path}.json"), Path(f"{path}.pkl")]

@@ -19,7 +19,9 @@ from ..base import InputError, need_file, read_json, read_pickle
 # %% ../../nbs/library/5_vidsitu/03_predictions.ipynb #c7207639
 @lru_cache(None)
 def short_role(name: str) -> str:
-    "Short name of a role of the release: `Arg0 (talker)` is Arg0, `ArgM (location)` is ALoc, `Scene of the Event` is AScn."
+    """Short name of a role of the release: `Arg0 (talker)` is Arg0, `ArgM (location)` is ALoc,
+    `Scene of the Event` is AScn.
+    """
     head = name.split(" ")[0]
     if head in ("Arg0", "Arg1", "Arg2", "Arg3", "Arg4", "Arg5"):
         return head
@@ -57,7 +59,9 @@ class Rows(list):
 
 
 def read_plain(path: str | Path):
-    "Plain data from a pickle (`.pkl`, `.pickle`, `.p`, or the first byte says so) or else from JSON."
+    """Plain data from a pickle (`.pkl`, `.pickle`, `.p`, or the first byte says so) or else from
+    JSON.
+    """
     path = need_file(path)
     with open(path, "rb") as f:
         first = f.read(1)
@@ -108,7 +112,10 @@ def _listed(x):
 def by_index(
     predictions: list, split: list, allow_missing: bool = False
 ) -> dict:  # ann_idx -> prediction, in the order of the split
-    "One prediction per segment. `InputError` counts and names what is missing, and what lies outside the split."
+    """One prediction per segment.
+
+    `InputError` counts and names what is missing, and what lies outside the split.
+    """
     first = {}
     if not split:
         _bad(split, "split", "no segment")
@@ -127,13 +134,19 @@ def by_index(
         _bad(
             predictions,
             "predictions",
-            f"ann_idx {some_of(outside)} outside the split of {len(split)} segments (counted from 0)",
+            (
+                f"ann_idx {some_of(outside)} outside the split of {len(split)} segments (counted "
+                "from 0)"
+            ),
         )
     if missing and (not first or not allow_missing):
         _bad(
             predictions,
             "predictions",
-            f"{len(missing)} of {len(split)} segments have no prediction: ann_idx {some_of(missing)}",
+            (
+                f"{len(missing)} of {len(split)} segments have no prediction: ann_idx "
+                f"{some_of(missing)}"
+            ),
         )
     return dict(sorted(first.items()))
 
@@ -150,6 +163,9 @@ def annotations_of(
             _bad(
                 annotations,
                 "annotations",
-                f"segment {s}: {len(groups[s]) or 'no'} annotation{'s' * (len(groups[s]) != 1)}, at least {at_least} expected",
+                (
+                    f"segment {s}: {len(groups[s]) or 'no'} "
+                    f"annotation{'s' * (len(groups[s]) != 1)}, at least {at_least} expected"
+                ),
             )
     return [groups[s] for s in split]

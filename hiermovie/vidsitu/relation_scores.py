@@ -27,20 +27,29 @@ def _labels(predictions, p, segment):  # four lists of three labels
         _bad(
             predictions,
             "predictions",
-            f"segment {segment}: predictions for {len(said) if _listed(said) else 'no'} events, expected 4 ({', '.join(RELATED)})",
+            (
+                f"segment {segment}: predictions for {len(said) if _listed(said) else 'no'} "
+                f"events, expected 4 ({', '.join(RELATED)})"
+            ),
         )
-    for ev, labels in zip(RELATED, said):
+    for ev, labels in zip(RELATED, said, strict=False):
         if not _listed(labels):
             _bad(
                 predictions,
                 "predictions",
-                f"segment {segment} {ev}: expected a list of relations, found {reprlib.repr(labels)}",
+                (
+                    f"segment {segment} {ev}: expected a list of relations, found "
+                    f"{reprlib.repr(labels)}"
+                ),
             )
         if len(labels) != 3:
             _bad(
                 predictions,
                 "predictions",
-                f"segment {segment} {ev}: {len(labels)} relation predictions, expected 3 (one per annotation)",
+                (
+                    f"segment {segment} {ev}: {len(labels)} relation predictions, expected 3 "
+                    "(one per annotation)"
+                ),
             )
         for x in labels:
             _known(predictions, "predictions", segment, ev, x)
@@ -52,12 +61,17 @@ def _known(rows, what, segment, ev, label):
         _bad(
             rows,
             what,
-            f"segment {segment} {ev}: relation {reprlib.repr(label)}, expected one of {', '.join(RELATIONS)}",
+            (
+                f"segment {segment} {ev}: relation {reprlib.repr(label)}, expected one of "
+                f"{', '.join(RELATIONS)}"
+            ),
         )
 
 # %% ../../nbs/library/5_vidsitu/05_relation_scores.ipynb #a0310b1c
 class RelationScorer:
-    "Official relation scores: Top_1, Macro_Top_1, Macro_Top_Dct, Len. A label without any record is left out of the macro and named in `note` (the official script divides by zero)."
+    """Official relation scores: Top_1, Macro_Top_1, Macro_Top_Dct, Len. A label without any record
+    is left out of the macro and named in `note` (the official script divides by zero).
+    """
 
     def __init__(
         self, predictions: list, split: list, annotations: list, allow_missing: bool = False
@@ -65,7 +79,7 @@ class RelationScorer:
         said, records, lost = by_index(predictions, split, allow_missing), [], set()
         self.ids, refs = [split[i] for i in said], annotations_of(split, annotations)
         for s, (i, p) in enumerate(said.items()):
-            for ev, pred in zip(RELATED, _labels(predictions, p, split[i])):
+            for ev, pred in zip(RELATED, _labels(predictions, p, split[i]), strict=False):
                 labels = [a[ev]["EvRel"] for a in refs[i][:3]]
                 for x in labels:
                     _known(annotations, "annotations", split[i], ev, x)
@@ -73,7 +87,11 @@ class RelationScorer:
                 if count < 2:
                     lost.add(winner)
                 else:
-                    records += [(s, winner, g == y) for g, y in zip(pred, labels) if y == winner]
+                    records += [
+                        (s, winner, g == y)
+                        for g, y in zip(pred, labels, strict=False)
+                        if y == winner
+                    ]
         self.labels = sorted({r[1] for r in records})
         self.silent = sorted(lost - set(self.labels))
         self.segment, self.label, self.right = (
@@ -90,12 +108,15 @@ class RelationScorer:
         out = {
             "Top_1": float(right.sum() / n.sum()) if n.sum() else nothing,
             "Macro_Top_1": float(share.mean()) if len(share) else nothing,
-            "Macro_Top_Dct": dict(zip(np.array(self.labels, object)[there], share.tolist())),
+            "Macro_Top_Dct": dict(
+                zip(np.array(self.labels, object)[there], share.tolist(), strict=False)
+            ),
             "Len": int(n.sum()),
         }
         if weights is None and self.silent and len(w):
             out["note"] = (
-                f"no scored record for: {', '.join(self.silent)}; the macro is over the other labels"
+                f"no scored record for: {', '.join(self.silent)}; the macro is over the "
+                "other labels"
             )
         if weights is None and not len(w):
             out["note"] = (

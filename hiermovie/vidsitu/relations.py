@@ -45,7 +45,9 @@ def relation_targets(segments: Segments) -> torch.Tensor:  # (N, 4)
 
 # %% ../../nbs/library/5_vidsitu/15_relations.ipynb #affc5af5
 class TextEncoder(nn.Module):
-    "Token numbers (N, L), `pad` where there is none, to vectors (N, width): the mean of a small transformer's outputs."
+    """Token numbers (N, L), `pad` where there is none, to vectors (N, width): the mean of a small
+    transformer's outputs.
+    """
 
     def __init__(
         self,
@@ -78,7 +80,9 @@ class TextEncoder(nn.Module):
 
 # %% ../../nbs/library/5_vidsitu/15_relations.ipynb #01d4ad54
 class PretrainedText(nn.Module):
-    "A transformers encoder from a folder (safetensors): token numbers (N, L) to its first output (N, width)."
+    """A transformers encoder from a folder (safetensors): token numbers (N, L) to its first output
+    (N, width).
+    """
 
     def __init__(self, folder):
         super().__init__()
@@ -95,12 +99,14 @@ class PretrainedText(nn.Module):
             )
         except (OSError, ValueError) as e:
             raise InputError(
-                f"{folder}: no text encoder in safetensors form with its tokenizer there: {str(e).splitlines()[0]}"
+                f"{folder}: no text encoder in safetensors form with its tokenizer there: "
+                f"{str(e).splitlines()[0]}"
             ) from None
         self.dim, self.pad = self.net.config.hidden_size, self.tokenizer.pad_token_id
         if self.pad is None or len(self.tokenizer) > self.net.config.vocab_size:
             raise InputError(
-                f"{folder}: tokenizer of {len(self.tokenizer)} entries and encoder of {self.net.config.vocab_size} do not fit, or there is no pad token"
+                f"{folder}: tokenizer of {len(self.tokenizer)} entries and encoder of "
+                f"{self.net.config.vocab_size} do not fit, or there is no pad token"
             )
 
     def forward(self, tokens):
@@ -136,7 +142,9 @@ def text_tokens(
 
 # %% ../../nbs/library/5_vidsitu/15_relations.ipynb #df49d1ea
 class RelationModel(OnTrunk):
-    "Trunk, text encoder, pair classifier: features (B, 5, D) and tokens (B, 5, L) to logits (B, 4, 4)."
+    """Trunk, text encoder, pair classifier: features (B, 5, D) and tokens (B, 5, L) to logits (B,
+    4, 4).
+    """
 
     def __init__(
         self, trunk: Trunk | None, text: nn.Module | None = None, hidden: int = 256, weights=None
@@ -161,20 +169,26 @@ class RelationModel(OnTrunk):
 
 
 def relation_loss(model, batch):
-    "Cross-entropy of the annotated relation, classes weighted as the model says; batch = (features, [tokens,] targets)."
+    """Cross-entropy of the annotated relation, classes weighted as the model says; batch =
+    (features, [tokens,] targets).
+    """
     *inputs, targets = batch
     return cross_entropy(model(*inputs), targets, model.weights)
 
 
 def class_weights(targets) -> torch.Tensor:  # (4,)
-    "Weights that make every class count the same over the training set, 1 on average over the examples; a class that never occurs gets 0."
+    """Weights that make every class count the same over the training set, 1 on average over the
+    examples; a class that never occurs gets 0.
+    """
     n = torch.bincount(targets[targets >= 0], minlength=len(RELATIONS)).float()
     return torch.where(n > 0, n.sum() / ((n > 0).sum() * n), 0.0)
 
 # %% ../../nbs/library/5_vidsitu/15_relations.ipynb #943e050a
 @torch.no_grad()
 def predict_relations(model, features, segments: Segments, reader=None, batch: int = 256) -> list:
-    "Official relation predictions, one for each of the first three annotations: with text each from its own annotation's text, without it three times the same."
+    """Official relation predictions, one for each of the first three annotations: with text each
+    from its own annotation's text, without it three times the same.
+    """
     out = [
         dict(ann_idx=k, pred_evrels_ev=[[] for _ in PAIRS], pred_scores_ev=[[] for _ in PAIRS])
         for k in range(len(features))

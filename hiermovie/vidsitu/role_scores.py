@@ -31,7 +31,9 @@ from hiermovie.vidsitu.predictions import (
 
 # %% ../../nbs/library/5_vidsitu/06_role_scores.ipynb #93062e5c
 def references(split: list, annotations: list) -> list:  # per segment, three annotations
-    "The references of each segment: the first three of the official permutation. `InputError` names a segment with fewer than three annotations."
+    """The references of each segment: the first three of the official permutation. `InputError`
+    names a segment with fewer than three annotations.
+    """
     r = np.random.RandomState(5)
     return [
         [anns[i] for i in r.permutation(len(anns))[:3]]
@@ -74,7 +76,10 @@ def _roles_of(
             _bad(
                 predictions,
                 "predictions",
-                f"segment {segment} {ev}, role {role}: expected text, found {reprlib.repr(args[role])}",
+                (
+                    f"segment {segment} {ev}, role {role}: expected text, found "
+                    f"{reprlib.repr(args[role])}"
+                ),
             )
     return args
 
@@ -82,7 +87,10 @@ def _roles_of(
 def role_items(
     predictions: list, split: list, annotations: list, allow_missing: bool = False
 ) -> tuple:  # (segments, said, references, items)
-    "One item (segment number, mention, role, verb, hypothesis, references) per scored role of each event of the first reference; a role that is not predicted is an empty string. `InputError` names file, segment, event and role."
+    """One item (segment number, mention, role, verb, hypothesis, references) per scored role of
+    each event of the first reference; a role that is not predicted is an empty string.
+    `InputError` names file, segment, event and role.
+    """
     said, refs, items = (
         by_index(predictions, split, allow_missing),
         references(split, annotations),
@@ -100,7 +108,10 @@ def role_items(
                         _bad(
                             annotations,
                             "annotations",
-                            f"segment {split[i]} {ev}, role {name}: missing in another of the three references",
+                            (
+                                f"segment {split[i]} {ev}, role {name}: missing in another of "
+                                "the three references"
+                            ),
                         )
                 items.append(
                     (
@@ -145,7 +156,10 @@ def _full_layout(
         _bad(
             predictions,
             "predictions",
-            f"segment {segment} {ev}: expected a dict of roles under Args (Ev1 has one), found {reprlib.repr(args)}",
+            (
+                f"segment {segment} {ev}: expected a dict of roles under Args (Ev1 has one), "
+                f"found {reprlib.repr(args)}"
+            ),
         )
     try:
         short = {short_role(name): text for name, text in args.items()}
@@ -155,7 +169,9 @@ def _full_layout(
 
 # %% ../../nbs/library/5_vidsitu/06_role_scores.ipynb #54844f3e
 class CoreferenceScorer:
-    "lea, lea_soft, mentions, muc, bcub, ceafe: F1 of sums over segments, mean over the three references."
+    """lea, lea_soft, mentions, muc, bcub, ceafe: F1 of sums over segments, mean over the three
+    references.
+    """
 
     def __init__(
         self,
@@ -167,7 +183,7 @@ class CoreferenceScorer:
         annotations: list = (),
     ):
         self.n, number, rows = len(ids), {}, []
-        for s, (p, three) in enumerate(zip(said, refs)):
+        for s, (p, three) in enumerate(zip(said, refs, strict=False)):
             if "Ev1" not in p["vb_output"]:
                 continue  # official rule: such a segment is left out here
             for g, ref in enumerate(three):
@@ -178,7 +194,10 @@ class CoreferenceScorer:
                         _bad(
                             annotations,
                             "annotations",
-                            f"segment {ids[s]} {ev}, role {role}: predicted and in reference {g}, but not in the first reference",
+                            (
+                                f"segment {ids[s]} {ev}, role {role}: predicted and in reference "
+                                f"{g}, but not in the first reference"
+                            ),
                         )
                     rows.append(
                         (
@@ -213,19 +232,21 @@ class CoreferenceScorer:
         )
         soft = np.stack([weights @ soft, weights @ self.squares], -1)
         return dict(
-            zip(KINDS, f1(p, r).mean(0).tolist()),
+            zip(KINDS, f1(p, r).mean(0).tolist(), strict=False),
             lea_soft=float(f1(soft, r[:, KINDS.index("lea")]).mean()),
         )
 
 # %% ../../nbs/library/5_vidsitu/06_role_scores.ipynb #ea1ee369
 class RoleScorer:
-    "Official role scores (evl_fns.py): cider 0..10, everything else a fraction (lea_soft may exceed 1). `InputError` names file, segment, event and role."
+    """Official role scores (evl_fns.py): cider 0..10, everything else a fraction (lea_soft may
+    exceed 1). `InputError` names file, segment, event and role.
+    """
 
     def __init__(
         self, predictions: list, split: list, annotations: list, allow_missing: bool = False
     ):
         self.ids, said, refs, items = role_items(predictions, split, annotations, allow_missing)
-        self.segment, mentions, roles, verbs, hyps, texts = zip(*items)
+        self.segment, mentions, roles, verbs, hyps, texts = zip(*items, strict=False)
         self.segment = np.array(self.segment)
         self.captions = Captions(hyps, texts)
         self.rouge, self.bleu = rouge_items(hyps, texts), bleu_counts(self.captions)
@@ -249,13 +270,17 @@ class RoleScorer:
         number = {label: k for k, label in enumerate(labels)}
         groups = np.array([number[n] for n in names])
         for label, n in zip(
-            labels, np.bincount(groups[self.captions.k_item], minlength=len(labels))
+            labels, np.bincount(groups[self.captions.k_item], minlength=len(labels)), strict=False
         ):
             if not n:
                 _bad(
                     annotations,
                     "annotations",
-                    f"no word in any reference of {'role or verb ' + label if label else 'any item'} (first in segment {self.ids[self.segment[names.index(label)]]}): CIDEr is not defined",
+                    (
+                        "no word in any reference of "
+                        f"{'role or verb ' + label if label else 'any item'} (first in segment "
+                        f"{self.ids[self.segment[names.index(label)]]}): CIDEr is not defined"
+                    ),
                 )
         return np.array(labels, object), groups, group_columns(self.captions, groups)
 
@@ -282,11 +307,12 @@ class RoleScorer:
                 out |= {
                     f"{role}_{k}": float(x)
                     for k, v in means.items()
-                    for role, x in zip(labels[there], v)
+                    for role, x in zip(labels[there], v, strict=False)
                 }
         if weights is None and self.silent:
             out["note"] = (
-                f"no prediction has text for a scored role; roles are looked up by their short names, {', '.join(SCORED_ROLES)}"
+                "no prediction has text for a scored role; roles are looked up by their "
+                f"short names, {', '.join(SCORED_ROLES)}"
             )
         return out | self.coreference(w, item_cider)
 

@@ -49,7 +49,9 @@ def build_decoder(
     dropout: float = 0.1,
     max_len: int = 60,
 ):
-    "The decoder of a role model, by the word that the profiles use; a GPT-2 with weights has its own sizes."
+    """The decoder of a role model, by the word that the profiles use; a GPT-2 with weights has its
+    own sizes.
+    """
     if kind == "txd" and weights:
         raise InputError("decoder_weights: only for the decoder gpt2")
     if kind == "txd":
@@ -62,7 +64,9 @@ def build_decoder(
 
 # %% ../../nbs/library/5_vidsitu/14_roles.ipynb #b9f7cce0
 def role_loss(pad: int):
-    "The loss function of `fit`: cross-entropy of the next token; the verb is given and fill-up is not scored. Its batch is (features, tokens)."
+    """The loss function of `fit`: cross-entropy of the next token; the verb is given and fill-up is
+    not scored. Its batch is (features, tokens).
+    """
 
     def loss(model, batch):
         features, tokens = batch
@@ -87,7 +91,8 @@ def predict_roles(
     "Official role predictions, generated from the given verb of each event."
     if model.decoder.n_tokens != len(words):
         raise InputError(
-            f"role model of {model.decoder.n_tokens} tokens, vocabulary of {len(words)}: they do not belong together"
+            f"role model of {model.decoder.n_tokens} tokens, vocabulary of {len(words)}: "
+            "they do not belong together"
         )
     out = []
     verb = [[anns[0][ev]["VerbID"] for ev in EVENTS] for anns in segments.annotations]

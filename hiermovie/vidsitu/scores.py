@@ -35,13 +35,19 @@ def _annotated(annotations, task):  # every field that the task reads, of the ri
                     _bad(
                         annotations,
                         "annotations",
-                        f"entry {k}, {ev}, segment {reprlib.repr(a['Ev1'].get('vid_seg_int'))}: no field {field}",
+                        (
+                            f"entry {k}, {ev}, segment "
+                            f"{reprlib.repr(a['Ev1'].get('vid_seg_int'))}: no field {field}"
+                        ),
                     )
                 if not isinstance(event[field], kind):
                     _bad(
                         annotations,
                         "annotations",
-                        f"entry {k}, {ev}: {field} is {reprlib.repr(event[field])}, expected {'text' if kind is str else 'a dict'}",
+                        (
+                            f"entry {k}, {ev}: {field} is {reprlib.repr(event[field])}, expected "
+                            f"{'text' if kind is str else 'a dict'}"
+                        ),
                     )
 
 # %% ../../nbs/library/5_vidsitu/07_scores.ipynb #bcb1d24d
@@ -52,7 +58,9 @@ def check_inputs(
     vinfo: list | None = None,
     annotations: list | None = None,
 ) -> None:
-    "`InputError` names the first segment, prediction, vinfo entry or annotation that lacks a field of its task or has one of the wrong type."
+    """`InputError` names the first segment, prediction, vinfo entry or annotation that lacks a
+    field of its task or has one of the wrong type.
+    """
     if task not in FIELD:
         raise InputError(f"task {task!r}: must be verbs, roles or relations")
     seen = Counter(
@@ -82,7 +90,10 @@ def check_inputs(
             _bad(
                 predictions,
                 "predictions",
-                f"prediction with ann_idx {p['ann_idx']}: vb_output is {reprlib.repr(p['vb_output'])}, expected a dict of events",
+                (
+                    f"prediction with ann_idx {p['ann_idx']}: vb_output is "
+                    f"{reprlib.repr(p['vb_output'])}, expected a dict of events"
+                ),
             )
     for k, v in enumerate(vinfo or []):
         if not isinstance(v, dict) or not {"vid_seg_int", "vbid_lst"} <= set(v):
@@ -99,7 +110,9 @@ def scorer(
     annotations: list | None,
     allow_missing: bool = False,
 ):
-    "The scorer of one VidSitu task: verbs (needs vinfo), roles or relations (need annotations); `.ids` are the segments that it scores."
+    """The scorer of one VidSitu task: verbs (needs vinfo), roles or relations (need annotations);
+    `.ids` are the segments that it scores.
+    """
     check_inputs(task, predictions, split, vinfo, annotations)
     if task == "verbs":
         return VerbScorer(predictions, split, vinfo, allow_missing)

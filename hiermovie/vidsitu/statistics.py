@@ -31,7 +31,9 @@ def _agreement(groups):  # over things with at least two annotators
 
 
 def summary(segments: Segments) -> dict:
-    "Counts and means of one split; entities are different texts in the scored roles of one segment and annotator; None where nothing can be compared."
+    """Counts and means of one split; entities are different texts in the scored roles of one
+    segment and annotator; None where nothing can be compared.
+    """
     anns = [a for group in segments.annotations for a in group]
     verbs = Counter(a[ev]["VerbID"] for a in anns for ev in EVENTS)
     texts = [[t for ev in EVENTS for t in a[ev]["Args"].values()] for a in anns]
@@ -107,7 +109,9 @@ def show_statistics(
     splits: dict,  # name -> Segments
     verbs: int = 25,
 ):
-    "Most frequent verbs, roles, different verbs per segment, and relation shares, one colour per split."
+    """Most frequent verbs, roles, different verbs per segment, and relation shares, one colour per
+    split.
+    """
     import matplotlib.pyplot as plt
 
     fig, axes = plt.subplots(2, 2, figsize=(11, 6.4))
@@ -149,6 +153,7 @@ def show_statistics(
             "annotations with so many different verbs",
             "pairs with this relation to event 3",
         ),
+        strict=False,
     ):
         ax.set_title(title, fontsize=10)
     axes[0, 0].legend()

@@ -27,7 +27,10 @@ def _votes(vinfo):  # segment -> event -> votes
                 _bad(
                     vinfo,
                     "vinfo",
-                    f"segment {s} {ev}: expected a list of verb votes, found {reprlib.repr(votes.get(ev))}",
+                    (
+                        f"segment {s} {ev}: expected a list of verb votes, found "
+                        f"{reprlib.repr(votes.get(ev))}"
+                    ),
                 )
         if len(votes["Ev1"]) < 9:
             _bad(
@@ -47,9 +50,12 @@ def _top5(predictions, p, segment):  # five lists of verbs
         _bad(
             predictions,
             "predictions",
-            f"segment {segment}: predictions for {len(tops) if _listed(tops) else 'no'} events, expected 5",
+            (
+                f"segment {segment}: predictions for {len(tops) if _listed(tops) else 'no'} "
+                "events, expected 5"
+            ),
         )
-    for ev, top in zip(EVENTS, tops):
+    for ev, top in zip(EVENTS, tops, strict=False):
         if not _listed(top) or not all(isinstance(v, str) for v in top):
             _bad(
                 predictions,
@@ -60,7 +66,9 @@ def _top5(predictions, p, segment):  # five lists of verbs
 
 # %% ../../nbs/library/5_vidsitu/04_verb_scores.ipynb #618b5272
 class VerbScorer:
-    "Official verb scores (evl_fns.py): Per_Ev_Top_k, Per_Vid_Top_k, recall_macro_1_th_t, num_vbs_thresh_t, acc; fractions."
+    """Official verb scores (evl_fns.py): Per_Ev_Top_k, Per_Vid_Top_k, recall_macro_1_th_t,
+    num_vbs_thresh_t, acc; fractions.
+    """
 
     def __init__(self, predictions: list, split: list, vinfo: list, allow_missing: bool = False):
         info, said, number, records = (
@@ -70,10 +78,12 @@ class VerbScorer:
             [],
         )
         self.ids, self.hits = [split[i] for i in said], np.zeros((len(said), 5, 5), bool)
-        for s, (segment, p) in enumerate(zip(self.ids, said.values())):
+        for s, (segment, p) in enumerate(zip(self.ids, said.values(), strict=False)):
             if segment not in info:
                 _bad(vinfo, "vinfo", f"segment {segment}: not in the file")
-            for e, (ev, top) in enumerate(zip(EVENTS, _top5(predictions, p, segment))):
+            for e, (ev, top) in enumerate(
+                zip(EVENTS, _top5(predictions, p, segment), strict=False)
+            ):
                 votes = Counter(info[segment][ev][:10])
                 self.hits[s, e, next((k for k, v in enumerate(top) if v in votes), 5) :] = True
                 records += [

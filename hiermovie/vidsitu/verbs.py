@@ -35,7 +35,9 @@ def verb_vocabulary(segments: Segments) -> list:  # verb ids, most frequent firs
 
 
 def read_verb_vocabulary(path) -> list:  # entries in the order of their numbers
-    "The release's vocabulary: a JSON object or a pickle (never executed) that maps entries to 0, 1, 2, ..."
+    """The release's vocabulary: a JSON object or a pickle (never executed) that maps entries to 0,
+    1, 2, ...
+    """
     table = read_json(path) if Path(path).suffix == ".json" else read_pickle(path, records=True)
     table = table.get("indices", table) if isinstance(table, dict) else {}
     table = (
@@ -55,7 +57,9 @@ def read_verb_vocabulary(path) -> list:  # entries in the order of their numbers
 
 
 def verb_targets(segments: Segments, vocabulary: list) -> torch.Tensor:  # (N, 5)
-    "Index of the most frequent annotated verb of each event; -100 (ignored) when the vocabulary lacks it."
+    """Index of the most frequent annotated verb of each event; -100 (ignored) when the vocabulary
+    lacks it.
+    """
     number = {v: i for i, v in enumerate(vocabulary)}
 
     def most(anns, ev):
@@ -66,18 +70,22 @@ def verb_targets(segments: Segments, vocabulary: list) -> torch.Tensor:  # (N, 5
     )
     if (labels < 0).all():
         raise InputError(
-            f"the vocabulary of {len(vocabulary)} entries knows none of the annotated verbs; it belongs to other data"
+            f"the vocabulary of {len(vocabulary)} entries knows none of the annotated verbs; "
+            "it belongs to other data"
         )
     verbs = sum(not v.startswith("<") for v in vocabulary)
     if verbs < 5:
         raise InputError(
-            f"a vocabulary of {verbs} verbs: five are predicted for an event, so label more segments or give a vocabulary"
+            f"a vocabulary of {verbs} verbs: five are predicted for an event, so label more "
+            "segments or give a vocabulary"
         )
     return labels
 
 # %% ../../nbs/library/5_vidsitu/11_verbs.ipynb #d7d75062
 def cross_entropy(logits, targets, weights=None):
-    "Mean cross-entropy over the targets that are not -100; 0, not nan, when there are none. logits (.., K), targets (..); weights (K,) of the classes."
+    """Mean cross-entropy over the targets that are not -100; 0, not nan, when there are none.
+    logits (.., K), targets (..); weights (K,) of the classes.
+    """
     logits, targets = logits.flatten(0, -2), targets.flatten()
     known = targets >= 0
     w = known.float() if weights is None else weights[targets.clamp(min=0)] * known
@@ -130,13 +138,18 @@ def save_head(path, model: nn.Module, vocabulary: list, **about) -> None:
 
 
 def load_head(path, model: nn.Module, vocabulary: list) -> nn.Module:
-    "Put stored weights into a model of the same architecture; `InputError` when the file is no head, or of another vocabulary or architecture."
+    """Put stored weights into a model of the same architecture; `InputError` when the file is no
+    head, or of another vocabulary or architecture.
+    """
     tensors, header = read_tensors(path)
     if header.get("kind") != "head":
         raise InputError(f"{path}: a {header.get('kind', 'tensor file')}, expected a head")
     if header["vocabulary"] != list(vocabulary):
         raise InputError(
-            f"{path}: was trained with another vocabulary ({len(header['vocabulary'])} entries, not the {len(vocabulary)} given)"
+            (
+                f"{path}: was trained with another vocabulary ({len(header['vocabulary'])} "
+                f"entries, not the {len(vocabulary)} given)"
+            )
             if len(header["vocabulary"]) != len(vocabulary)
             else f"{path}: was trained with a vocabulary in another order, or with other entries"
         )

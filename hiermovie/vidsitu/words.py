@@ -39,7 +39,9 @@ def train_bpe(
 def gpt2_bpe(
     folder,  # with vocab.json and merges.txt
 ) -> Tokenizer:
-    "GPT-2's byte pairs from its two files; `InputError` when they are missing or do not fit together."
+    """GPT-2's byte pairs from its two files; `InputError` when they are missing or do not fit
+    together.
+    """
     files = [
         str(need_file(Path(folder) / n, "file of GPT-2's byte pairs"))
         for n in ("vocab.json", "merges.txt")
@@ -99,12 +101,14 @@ class RoleVocabulary:
         twice = [t for t, n in Counter(self.tokens).items() if n > 1]
         if twice:
             raise InputError(
-                f"role vocabulary: {twice[0]!r} is there twice; a verb that is also a byte pair cannot be told from it"
+                f"role vocabulary: {twice[0]!r} is there twice; a verb that is also a byte "
+                "pair cannot be told from it"
             )
         lost = [t for t in (*self.signs, *pieces) if t not in self.number]
         if lost:
             raise InputError(
-                f"role vocabulary: has no entry for {len(lost)} signs or byte pairs, first {lost[0]!r}; byte pairs and vocabulary belong to different models"
+                f"role vocabulary: has no entry for {len(lost)} signs or byte pairs, first "
+                f"{lost[0]!r}; byte pairs and vocabulary belong to different models"
             )
         self.pad, self.end, self.unknown = (self.number[t] for t in self.signs)
         self.piece = {
@@ -116,7 +120,9 @@ class RoleVocabulary:
 
     @classmethod
     def build(cls, segments: Segments, bpe: Tokenizer | None = None, size: int = 2048):
-        "The verbs of training annotations, and byte pairs: given ones, or `size` pieces learned from their phrases."
+        """The verbs of training annotations, and byte pairs: given ones, or `size` pieces learned
+        from their phrases.
+        """
         bpe = bpe or train_bpe(
             [
                 t
@@ -142,7 +148,9 @@ class RoleVocabulary:
         cls,
         path,  # the release's pickle of a tokenizer
     ):
-        "The release's pieces, verbs, tags and numbers; the pickle is read, never executed. `InputError` when there is no tokenizer in it."
+        """The release's pieces, verbs, tags and numbers; the pickle is read, never executed.
+        `InputError` when there is no tokenizer in it.
+        """
         found = _tokenizer_in(read_pickle(path, records=True))
         if found is None:
             raise InputError(f"{path}: no tokenizer of the transformers library in it")
@@ -213,7 +221,10 @@ def role_tokens(
     words: RoleVocabulary,
     max_len: int = 60,  # tokens of an event (the release's 60)
 ) -> torch.Tensor:  # (N, 5, L)
-    "Sentences of the first annotation of each segment, cut to `max_len` tokens with the end sign, as in the release, and filled up with the pad token. `InputError` when the vocabulary knows none of the verbs."
+    """Sentences of the first annotation of each segment, cut to `max_len` tokens with the end sign,
+    as in the release, and filled up with the pad token. `InputError` when the vocabulary knows
+    none of the verbs.
+    """
     if max_len < 2:
         raise InputError(f"max_len {max_len}: must be at least 2, a verb and the end")
 
@@ -227,7 +238,8 @@ def role_tokens(
     ]
     if all(r[0] == words.unknown for r in rows):
         raise InputError(
-            f"the role vocabulary of {len(words)} entries knows none of the annotated verbs; it belongs to other data"
+            f"the role vocabulary of {len(words)} entries knows none of the annotated verbs; "
+            "it belongs to other data"
         )
     return torch.nn.utils.rnn.pad_sequence(
         rows, batch_first=True, padding_value=words.pad

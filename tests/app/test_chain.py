@@ -230,7 +230,7 @@ def test_instances_are_where_the_boxes_are(chain):
         known = {(r.second, round(r.x1, 3), round(r.y1, 3)) for r in boxes.itertuples()}
         assert {
             (int(s), round(float(b[0]), 3), round(float(b[1]), 3))
-            for s, b in zip(x.seconds, x.boxes)
+            for s, b in zip(x.seconds, x.boxes, strict=True)
         } <= known and len(set(x.tracks)) < len(x)
 
 

@@ -273,7 +273,8 @@ def test_converting_ours_keeps_it(tmp_path):
     )
     again = load_backbone(tmp_path / "b.safetensors")
     assert again.cfg == small.cfg and all(
-        torch.equal(x, y) for x, y in zip(again.state_dict().values(), small.state_dict().values())
+        torch.equal(x, y)
+        for x, y in zip(again.state_dict().values(), small.state_dict().values(), strict=True)
     )
 
 

@@ -104,7 +104,7 @@ def test_workers_change_nothing(clips):
         ]
         assert len(first) == 2
         for o in others:
-            assert all(torch.equal(a, b) for a, b in zip(first, o))
+            assert all(torch.equal(a, b) for a, b in zip(first, o, strict=True))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -316,7 +316,7 @@ def test_logs_for_people(clips, tmp_path):
         log.step
     )
     assert (
-        max(abs(e.value - x) for e, x in zip(events.Scalars("loss"), log.loss)) < 1e-5
+        max(abs(e.value - x) for e, x in zip(events.Scalars("loss"), log.loss, strict=True)) < 1e-5
         and (log.gradient > 0).all()
     )
 
@@ -325,7 +325,7 @@ def test_supervised_learns_from_a_list(world, tmp_path):
     """A CSV list instead of folders; a class per line."""
     table = read_kinetics(world / "kinetics", "train")
     (tmp_path / "clips.csv").write_text(
-        "".join(f"{p},{l}\n" for p, l in zip(table.path, table.label))
+        "".join(f"{p},{l}\n" for p, l in zip(table.path, table.label, strict=True))
     )
     listed = read_clip_list(tmp_path / "clips.csv")
     assert list(listed.label) == list(table.label) and list(listed.path) == list(table.path)

@@ -24,7 +24,7 @@ def sentences(decoder, memory, first, rules, batch=320):
 
 def gap(decoder, memory, x, y):
     """Difference of the two best logits where two sentences part."""
-    at = next(k for k, (a, b) in enumerate(zip(x, y)) if a != b)
+    at = next(k for k, (a, b) in enumerate(zip(x, y, strict=True)) if a != b)
     with torch.no_grad():
         best = decoder(memory[None], torch.tensor([x[:at]]))[0, -1].topk(2).values
     return (best[0] - best[1]).item()
@@ -44,10 +44,10 @@ def main():
             sentences(decoder, memory, first, Generation(cache=c, **rules)) for c in (True, False)
         )
         same, gaps = (
-            sum(x == y for x, y in zip(with_cache, without)),
+            sum(x == y for x, y in zip(with_cache, without, strict=True)),
             [
                 gap(decoder, memory[i], x, y)
-                for i, (x, y) in enumerate(zip(with_cache, without))
+                for i, (x, y) in enumerate(zip(with_cache, without, strict=True))
                 if x != y
             ],
         )

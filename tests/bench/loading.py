@@ -41,7 +41,7 @@ def write(path, seed):
 
 
 def ours(paths, starts):
-    for p, ss in zip(paths, starts):
+    for p, ss in zip(paths, starts, strict=True):
         read_clips(p, [clip_times(s, s + SECONDS, T) for s in ss])
 
 
@@ -49,7 +49,7 @@ def bare(paths, starts):
     """Only decoding: from the keyframe before the first wanted frame to the last wanted frame,
     nothing converted.
     """
-    for p, ss in zip(paths, starts):
+    for p, ss in zip(paths, starts, strict=True):
         with av.open(str(p)) as box:
             s = box.streams.video[0]
             s.codec_context.thread_count = 1
@@ -84,7 +84,7 @@ def main():
         starts = [two_starts(10.0, SECONDS, rng(0, k)) for k in range(VIDEOS)]
         times = {"ours": [], "bare decoding": [], "LabeledVideoDataset": []}
         for _ in range(5):  # one after the other, five times: a busy machine is busy for all
-            for name, f in zip(times, (ours, bare, theirs)):
+            for name, f in zip(times, (ours, bare, theirs), strict=True):
                 began = time.process_time()
                 f(paths, starts)
                 times[name].append(time.process_time() - began)

@@ -86,7 +86,7 @@ def main():
     print(
         f"  ours {a:.2f} s, pycocoevalcap 1.2 {b:.2f} s: ratio {b / a:.1f}; CIDEr of all "
         f"items {x[0]:.12f} and {float(y[0]):.12f}, largest difference of any list "
-        f"{max(abs(p - q) for p, q in zip(sorted(x[1:]), sorted(map(float, y[1:])))):.1e}"
+        f"{max(abs(p - q) for p, q in zip(sorted(x[1:]), sorted(map(float, y[1:])), strict=False)):.1e}"
     )
 
 

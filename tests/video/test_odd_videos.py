@@ -103,10 +103,12 @@ def equal(path, frames, rate=FPS, memory=True):
     for _ in range(4):
         clips = [np.sort(r.integers(0, len(frames), 5)) for _ in range(3)]
         got = read_clips(path, [middles[c] for c in clips], threads=int(r.integers(1, 4)))
-        for clip, x in zip(clips, got):
-            assert all((a == frames[k]).all() for a, k in zip(x, clip)), clip
+        for clip, x in zip(clips, got, strict=True):
+            assert all((a == frames[k]).all() for a, k in zip(x, clip, strict=True)), clip
     if memory:
-        assert all((a == b).all() for a, b in zip(Memory()(path, [middles])[0], frames))
+        assert all(
+            (a == b).all() for a, b in zip(Memory()(path, [middles])[0], frames, strict=True)
+        )
 
 
 GOP = dict(g=12)
@@ -207,7 +209,9 @@ def test_joined_streams_keep_their_own_rates(rates, tmp_path):
     assert abs(probe(path).duration - sum(N / r for r in rates)) < 0.05
     frames, times = plain(path), index_video(path).times
     assert len(frames) == len(times) == 2 * N
-    assert all((read_frames(path, [t + 0.002])[0] == x).all() for t, x in zip(times, frames))
+    assert all(
+        (read_frames(path, [t + 0.002])[0] == x).all() for t, x in zip(times, frames, strict=True)
+    )
 
 
 def test_stamps_that_overlap_mean_one_thing(tmp_path):
@@ -225,7 +229,7 @@ def test_stamps_that_overlap_mean_one_thing(tmp_path):
     times = np.linspace(0, 2, 41)
     together = read_frames(path, times)
     assert (Memory()(path, [times])[0] == together).all()
-    assert all((read_frames(path, [t])[0] == x).all() for t, x in zip(times, together))
+    assert all((read_frames(path, [t])[0] == x).all() for t, x in zip(times, together, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -375,7 +379,7 @@ def test_display_matrices(matrix, tmp_path):
     path = write(tmp_path / "m.mp4", frames=pictures(8))
     data, stored = bytearray(path.read_bytes()), plain(path)
     at = data.index(b"tkhd") + 4 + 40
-    for place, x in zip((0, 1, 3, 4), matrix):
+    for place, x in zip((0, 1, 3, 4), matrix, strict=True):
         data[at + 4 * place : at + 4 * place + 4] = (x << 16).to_bytes(4, "big", signed=True)
     path.write_bytes(data)
     assert (read_frames(path, [0.1])[0] == MATRICES[matrix](stored[2])).all()
@@ -666,7 +670,7 @@ def test_odd_videos_of_others():
         ends = [*index.times[1:], index.duration]
         middles = {k: (index.times[k] + ends[k]) / 2 for k in frames}
         together = read_frames(path, list(middles.values()))
-        for (k, t), x in zip(middles.items(), together):
+        for (k, t), x in zip(middles.items(), together, strict=True):
             assert (x == frames[k]).all() and (read_frames(path, [t])[0] == x).all(), (path.name, k)
     assert len(refused) == 3, refused  # two are damaged, one is sound only
 
@@ -699,7 +703,8 @@ def test_the_table_of_faults():
     for name in ("intra_refresh.mp4", "pal8.avi", "x264_142_yuv444.mp4"):
         frames, times = plain(folder / name), index_video(folder / name).times
         assert all(
-            (read_frames(folder / name, [t + 1e-4])[0] == x).all() for t, x in zip(times, frames)
+            (read_frames(folder / name, [t + 1e-4])[0] == x).all()
+            for t, x in zip(times, frames, strict=True)
         )
     _, coverage = usable_videos(sorted(folder.glob("*.*[4vismb]")), "faults")
     broken = coverage.table().query("status == 'skipped'")

@@ -83,7 +83,9 @@ def test_every_frame_by_seeking(name, codec, options, tmp_path):
         assert (read_frames(path, [times[k] + 0.06])[0] == frames[k]).all(), k
     for _ in range(10):  # two clips that overlap, touch, or lie far apart, in any order
         clips = [np.sort(r.random(6) * 1.5) + r.random() * 6 for _ in range(2)]
-        for clip, got in zip(clips, read_clips(path, clips, threads=int(r.integers(1, 4)))):
+        for clip, got in zip(
+            clips, read_clips(path, clips, threads=int(r.integers(1, 4))), strict=True
+        ):
             want = frames[
                 [max(0, int(np.searchsorted(times, t + 1e-6, "right")) - 1) for t in clip]
             ]
@@ -228,9 +230,11 @@ def test_shards_on_disk_and_over_http(world, tmp_path):
         assert list(packed.label) == list(table.label) and list(known.values()) == list(
             infos.values()
         )
-        for a, b in list(zip(table.path, packed.path))[:5]:
+        for a, b in list(zip(table.path, packed.path, strict=True))[:5]:
             assert (read_frames(a, [0.2, 3.1]) == read_frames(b, [0.2, 3.1])).all()
-        assert all((x == y).all() for x, y in zip(TwoViews(infos)[3], TwoViews(known)[3]))
+        assert all(
+            (x == y).all() for x, y in zip(TwoViews(infos)[3], TwoViews(known)[3], strict=True)
+        )
     server.shutdown()
     import webdataset
 

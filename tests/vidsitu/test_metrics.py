@@ -311,7 +311,9 @@ def test_ranks_equal_the_plain_loops(scores):
     assert ranks(scores, up).tolist() == plain.ranks(scores, up)
     t = rank_table(pd.DataFrame(scores, columns=["scene", "like_ratio", "genre"]))
     best = [max(s[0] for s in scores), min(s[1] for s in scores), max(s[2] for s in scores)]
-    assert t["Top1 rank"].tolist() == [sum(a == b for a, b in zip(s, best)) for s in scores]
+    assert t["Top1 rank"].tolist() == [
+        sum(a == b for a, b in zip(s, best, strict=True)) for s in scores
+    ]
     assert t["mean rank"].tolist() == pytest.approx([sum(r) / 3 for r in plain.ranks(scores, up)])
 
 
@@ -361,7 +363,7 @@ def test_a_weight_is_a_repetition():
         def named(a, name):
             return {e: dict(v, vid_seg_int=name) for e, v in a.items()}
 
-        anns = [named(a, name) for k, name in zip(index, names) for a in by[split[k]]]
+        anns = [named(a, name) for k, name in zip(index, names, strict=True) for a in by[split[k]]]
         references = [
             plain.permuted_references(annotations, split)[k] for k in index
         ]  # the draw keeps the references of the whole split
@@ -372,7 +374,7 @@ def test_a_weight_is_a_repetition():
         want = plain.verbs(
             [dict(verbs[k], ann_idx=n) for n, k in enumerate(index)],
             names,
-            [dict(vinfo8[k], vid_seg_int=n) for k, n in zip(index, names)],
+            [dict(vinfo8[k], vid_seg_int=n) for k, n in zip(index, names, strict=True)],
         )
         close(scorer("verbs", verbs, split, vinfo8, None)(weights), want)
 

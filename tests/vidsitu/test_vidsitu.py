@@ -98,7 +98,7 @@ def alone(segments):
         segments.ids,
         [
             dict(vid_seg_int=s, vbid_lst={ev: [a[ev]["VerbID"]] * 10 for ev in EVENTS})
-            for s, a in zip(segments.ids, one)
+            for s, a in zip(segments.ids, one, strict=True)
         ],
         [a for a in one for _ in range(3)],
     )
@@ -169,8 +169,8 @@ def shuffled(segments, what):
     ]
     field = {"verbs": ("VerbID",), "relations": ("EvRel",), "roles": ("Args", "Arg_List")}[what]
     old = [[e[f] for f in field] for e in events]
-    for e, k in zip(events, rng("deal", what).permutation(len(old))):
-        e.update(dict(zip(field, old[k])))
+    for e, k in zip(events, rng("deal", what).permutation(len(old)), strict=True):
+        e.update(dict(zip(field, old[k], strict=True)))
     return out
 
 
@@ -246,8 +246,8 @@ def test_the_vocabulary_of_the_release(annotated):
     assert (
         all(
             vocabulary[t] == a[0][ev]["VerbID"]
-            for anns, row in zip(train.annotations, targets)
-            for ev, t, a in zip(EVENTS, row, [anns] * 5)
+            for anns, row in zip(train.annotations, targets, strict=True)
+            for ev, t, a in zip(EVENTS, row, [anns] * 5, strict=True)
             if t >= 0
         )
         and (targets >= 4).float().mean() > 0.9
