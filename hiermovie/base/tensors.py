@@ -64,7 +64,8 @@ def read_tensors(path: str | Path) -> tuple:  # (tensors, header)
     try:
         with safe_open(str(path), framework="pt") as f:
             header = (f.metadata() or {}).get("hiermovie")
-            tensors = {k: f.get_tensor(k) for k in f}
+            names = list(f.keys())  # noqa: SIM118 (safetensors' file is no mapping)
+            tensors = {k: f.get_tensor(k) for k in names}
     except SafetensorError as e:
         raise InputError(f"{path}: not a safetensors file: {e}") from None
     if header is None:

@@ -28,7 +28,7 @@ from torch.nn.parallel import DistributedDataParallel
 from hiermovie.base import read_json, read_table
 from hiermovie.base import process_group, rank, sync_batchnorm, world
 from hiermovie.backbone import build, config_from
-from hiermovie.train import Batches, mine_of
+from hiermovie.base import Batches, mine_of
 import torch.distributed as dist
 
 folder = sys.argv[1]

@@ -36,23 +36,32 @@ from hiermovie.video import LabelledClips, read_clip_list, read_kinetics, usable
 FULL_DISK = """
 import resource, signal, sys, torch
 from torch import nn
-from hiermovie.base import InputError, write_tensors
-from hiermovie.train import Batches, fit
+from hiermovie.base import Batches, InputError, fit, write_tensors
 
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)            # writing past the limit fails, as on a full disk
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing past the limit fails, as on a full disk
 data = [(torch.randn(64, generator=torch.Generator().manual_seed(i)),) for i in range(16)]
-torch.manual_seed(0); model = nn.Sequential(nn.Linear(64, 256), nn.Linear(256, 1))
+torch.manual_seed(0)
+model = nn.Sequential(nn.Linear(64, 256), nn.Linear(256, 1))
 seen = []
+
+
 def loss(m, b):
     seen.append(1)
-    if len(seen) == 6 and len(sys.argv) > 2: resource.setrlimit(resource.RLIMIT_FSIZE, (20000, resource.RLIM_INFINITY))
+    if len(seen) == 6 and len(sys.argv) > 2:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20000, resource.RLIM_INFINITY))
     return m(b[0]).square().mean()
-try: fit(model, loss, Batches(data, 4), 4, state=sys.argv[1])
+
+
+try:
+    fit(model, loss, Batches(data, 4), 4, state=sys.argv[1])
 except InputError as e:
     print("said:", e)
-    try: write_tensors(sys.argv[1] + ".safetensors", model.state_dict())
-    except InputError as e: print("said:", e)
-else: print("sum", sum(p.double().sum().item() for p in model.parameters()).hex())
+    try:
+        write_tensors(sys.argv[1] + ".safetensors", model.state_dict())
+    except InputError as e:
+        print("said:", e)
+else:
+    print("sum", sum(p.double().sum().item() for p in model.parameters()).hex())
 """
 
 
