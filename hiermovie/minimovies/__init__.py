@@ -12,8 +12,8 @@ __getattr__, __dir__, __all__ = door(
     __name__,
     cast="COLOURS SHAPES SCENES World VERBS CLASSES two_characters Pose MOTION motion",
     drawing="""
-        outline draw_character THINGS draw_scene YEARS SPEAKING MANNERS Shot behave render
-        boxes show_verbs
+        outline draw_character THINGS FURNITURE draw_scene YEARS SPEAKING MANNERS Shot
+        behave render boxes show_verbs
     """,
     story="""
         RELATIONS GRAMMAR GENRES RELATIONSHIPS WRITERS next_events transition_matrix

@@ -6,6 +6,7 @@
 __all__ = ['log_likelihood', 'posterior', 'read_events', 'noise_left', 'lvu_ceilings', 'look_lengths', 'show_look_lengths']
 
 # %% ../../nbs/library/1_minimovies/07_reader.ipynb #2404f700
+from collections import defaultdict
 from dataclasses import replace
 from functools import lru_cache
 
@@ -138,6 +139,33 @@ def noise_left(task: str, share) -> np.ndarray:  # of the shape of `share`
     return (w * y**2).sum(-1) - (w * y).sum(-1) ** 2
 
 # %% ../../nbs/library/1_minimovies/07_reader.ipynb #b596721e
+def _read_films(world: World, seconds: tuple, seen: int | None, n: int, seed: int) -> tuple:
+    "The reader's answers: task -> right or not, task -> shares that count, task -> their targets."
+    hits, shares, targets = defaultdict(list), defaultdict(list), defaultdict(list)
+    for i in range(n):
+        movie, r = make_movie(world, "ceiling", (seed, i)), rng(world.seed, "reader", seed, i)
+        events = tell(movie, round(r.uniform(*seconds) / world.event_s), world, refrain=True)
+        rows = lvu_rows(movie, events, youtube_id(world, *movie.key), world)
+        k = len(events) if seen is None else min(seen, len(events))
+        start = int(r.integers(len(events) - k + 1))
+        place = 0 if k == len(events) else None
+        for task, answer in read_events(events[start : start + k], world, place, r).items():
+            if task in ("like_ratio", "view_count"):
+                shares[task].append(answer)
+                like, *other = rows[task]
+                targets[task].append(10 * like / (like + other[0]) if other else np.log(like))
+            else:
+                hits[task].append(answer is None or answer == rows[task][0])
+    return hits, shares, targets
+
+
+def _error_of_a_line(x, y) -> float:
+    "Mean squared error, on the second half, of a line that was fitted to the first."
+    x, half = np.c_[np.ones(len(x)), x], len(x) // 2
+    line = np.linalg.lstsq(x[:half], y[:half], rcond=None)[0]
+    return float(np.mean((x[half:] @ line - y[half:]) ** 2))
+
+
 def lvu_ceilings(
     world: World = World(),
     seconds: tuple = (40, 70),  # shortest and longest video
@@ -154,35 +182,14 @@ def lvu_ceilings(
         raise InputError(
             f"n {n}, seconds {seconds}: expected four films at least, of two events at least"
         )
-    hits, shares, targets = (
-        {},
-        {"like_ratio": [], "view_count": []},
-        {"like_ratio": [], "view_count": []},
-    )
-    for i in range(n):
-        m, r = make_movie(world, "ceiling", (seed, i)), rng(world.seed, "reader", seed, i)
-        events = tell(m, round(r.uniform(*seconds) / world.event_s), world, refrain=True)
-        rows = lvu_rows(m, events, youtube_id(world, *m.key), world)
-        k = len(events) if seen is None else min(seen, len(events))
-        start = int(r.integers(len(events) - k + 1))
-        for task, said in read_events(
-            events[start : start + k], world, 0 if k == len(events) else None, r
-        ).items():
-            if task in shares:
-                shares[task].append(said)
-                like, *other = rows[task]
-                targets[task].append(10 * like / (like + other[0]) if other else np.log(like))
-            else:
-                hits.setdefault(task, []).append(said is None or said == rows[task][0])
-    out = {t: float(np.mean(h)) for t, h in hits.items()}
-    for t, x in shares.items():
-        x, y, half = np.c_[np.ones(n), np.array(x)], np.array(targets[t]), n // 2
-        line = np.linalg.lstsq(x[:half], y[:half], rcond=None)[0]
-        out[t] = float(
-            noise_left(t, x[:, 1]).mean()
-            if seen is None
-            else np.mean((x[half:] @ line - y[half:]) ** 2)
-        )
+    hits, shares, targets = _read_films(world, seconds, seen, n, seed)
+    out = {task: float(np.mean(h)) for task, h in hits.items()}
+    for task in ("like_ratio", "view_count"):
+        x = np.array(shares[task])
+        if seen is None:
+            out[task] = float(noise_left(task, x[:, 0]).mean())
+        else:
+            out[task] = _error_of_a_line(x, np.array(targets[task]))
     return out
 
 # %% ../../nbs/library/1_minimovies/07_reader.ipynb #986dec2d

@@ -236,38 +236,30 @@ def tell(
     pair, scene, verb, events = movie.cast[:2], movie.scene, None, []
     for i in range(n):
         if refrain and i % 6 < 3:
-            verb, relation, pair, scene = (
-                WRITERS[movie.writer].split()[i % 6],
-                "NoRel" if i % 6 == 0 else "Enables",
-                movie.cast[:2],
-                movie.scene,
-            )
+            verb, relation = WRITERS[movie.writer].split()[i % 6], "Enables" if i % 6 else "NoRel"
+            pair, scene = movie.cast[:2], movie.scene
         elif verb is None or r.random() < world.unrelated:
             verb, relation = str(r.choice(list(VERBS))), "NoRel"
             if events:
-                pair, scene = (
-                    (movie.cast[2:], str(r.choice(list(SCENES))))
-                    if pair[0] in movie.cast[:2]
-                    else (movie.cast[:2], movie.scene)
-                )
+                pair, scene = _elsewhere(movie, pair, r)
             if r.random() < 0.5:
                 pair = pair[::-1]
         else:
-            p, edges = zip(*next_events(verb, movie.genre, movie.relationship), strict=False)
+            p, edges = zip(*next_events(verb, movie.genre, movie.relationship), strict=True)
             verb, relation, who = edges[int(r.choice(len(edges), p=p))]
             if who == "swap":
                 pair = pair[::-1]
-        events.append(
-            Event(
-                verb,
-                pair[0],
-                pair[1] if two_characters(verb) else None,
-                scene,
-                relation if events else None,
-                bool(r.random() < world.degraded),
-            )
-        )
+        patient = pair[1] if two_characters(verb) else None
+        degraded = bool(r.random() < world.degraded)
+        events.append(Event(verb, pair[0], patient, scene, relation if events else None, degraded))
     return events
+
+
+def _elsewhere(movie, pair, r) -> tuple:  # (pair, scene)
+    "A cut to the other two characters and any place, or back."
+    if pair[0] in movie.cast[:2]:
+        return movie.cast[2:], str(r.choice(list(SCENES)))
+    return movie.cast[:2], movie.scene
 
 # %% ../../nbs/library/1_minimovies/03_story.ipynb #d3f50e66
 _strength = ("NoRel", "Enables", "Reaction To", "Causes")
