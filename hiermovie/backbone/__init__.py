@@ -26,7 +26,7 @@ __getattr__, __dir__, __all__ = door(
         info_nce Queue Momentum ModalityHead MoDist motion_backbone
     """,
     pretraining="""
-        PretrainConfig OBJECTIVES config_from Classifier Pretraining build prepare
+        PretrainConfig config_from Classifier Pretraining OBJECTIVES build prepare
         read_videos pretrain run_pretrain
     """,
     extraction="""

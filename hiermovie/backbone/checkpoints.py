@@ -38,7 +38,8 @@ def from_caffe2(name: str) -> str | None:
         return f"s1.pathway{p}_stem.bn.{_CAFFE2_BN[m[1]]}"
     if m := re.fullmatch(r"res(\d)_(\d+)_branch(1|2[abc])_(?:w|bn_(s|b|rm|riv))", body):
         branch = "branch1" if m[3] == "1" else f"branch2.{m[3][1]}"
-        return f"s{m[1]}.pathway{p}_res{m[2]}.{branch}{'_bn.' + _CAFFE2_BN[m[4]] if m[4] else '.weight'}"
+        last = f"_bn.{_CAFFE2_BN[m[4]]}" if m[4] else ".weight"
+        return f"s{m[1]}.pathway{p}_res{m[2]}.{branch}{last}"
     return name
 
 
@@ -51,7 +52,8 @@ def from_pyslowfast(name: str) -> str | None:
     if m := re.fullmatch(r"s1\.pathway(\d)_stem\.(conv|bn)\.(\w+)", name):
         return f"blocks.0.multipathway_blocks.{m[1]}.{'conv' if m[2] == 'conv' else 'norm'}.{m[3]}"
     if m := re.fullmatch(r"s(\d)_fuse\.(conv_f2s|bn)\.(\w+)", name):
-        return f"blocks.{int(m[1]) - 1}.multipathway_fusion.{'conv_fast_to_slow' if m[2] == 'conv_f2s' else 'norm'}.{m[3]}"
+        part = "conv_fast_to_slow" if m[2] == "conv_f2s" else "norm"
+        return f"blocks.{int(m[1]) - 1}.multipathway_fusion.{part}.{m[3]}"
     if m := re.fullmatch(r"s(\d)\.pathway(\d)_res(\d+)\.branch(1|2\.[abc])(_bn)?\.(\w+)", name):
         kind = "norm" if m[5] else "conv"
         part = f"branch1_{kind}" if m[4] == "1" else f"branch2.{kind}_{m[4][2]}"
@@ -59,6 +61,24 @@ def from_pyslowfast(name: str) -> str | None:
     return None if re.match(r"blocks\.[56]\.proj\.", name) else name
 
 # %% ../../nbs/library/3_backbone/01_checkpoints.ipynb #f6262373
+def _caffe2_tensors(path: Path) -> dict:
+    blobs = read_pickle(path)
+    blobs = blobs.get("blobs", blobs) if isinstance(blobs, dict) else None
+    if not isinstance(blobs, dict):
+        raise InputError(f"{path}: a pickle without blobs, expected Caffe2 weights")
+    arrays = {k: v for k, v in blobs.items() if isinstance(v, np.ndarray) and v.dtype.kind == "f"}
+    return {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()}
+
+
+def _load_safely(path: Path):
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as e:  # torch raises many kinds
+        why = f"{type(e).__name__}: {str(e).splitlines()[0][:200]}"
+        message = "not a checkpoint that can be read without executing it"
+        raise InputError(f"{path}: {message} ({why})") from e
+
+
 def read_weights(
     path: str | Path,
 ) -> tuple:  # (name -> tensor, configuration as text or None, where from)
@@ -68,43 +88,15 @@ def read_weights(
     """
     path = need_file(path, "checkpoint")
     if path.suffix == ".pkl":
-        blobs = read_pickle(path)
-        blobs = blobs.get("blobs", blobs) if isinstance(blobs, dict) else None
-        if not isinstance(blobs, dict):
-            raise InputError(f"{path}: a pickle without blobs, expected Caffe2 weights")
-        return (
-            {
-                k: torch.from_numpy(np.ascontiguousarray(v))
-                for k, v in blobs.items()
-                if isinstance(v, np.ndarray) and v.dtype.kind == "f"
-            },
-            None,
-            "Caffe2",
-        )
-    try:
-        value = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as e:
-        raise InputError(
-            f"{path}: not a checkpoint that can be read without executing it "
-            f"({type(e).__name__}: {str(e).splitlines()[0][:200]})"
-        ) from e  # torch raises many kinds
-    where = next(
-        (
-            k
-            for k in ("model_state", "model_state_dict", "state_dict")
-            if isinstance(value, dict) and k in value
-        ),
-        None,
-    )
+        return _caffe2_tensors(path), None, "Caffe2"
+    value = _load_safely(path)
+    keys = ("model_state", "model_state_dict", "state_dict") if isinstance(value, dict) else ()
+    where = next((k for k in keys if k in value), None)
     state = value[where] if where else value
-    if (
-        not isinstance(state, dict)
-        or not state
-        or not all(isinstance(v, torch.Tensor) for v in state.values())
-    ):
-        raise InputError(
-            f"{path}: no tensors in it; expected model_state, model_state_dict or a state dict"
-        )
+    tensors = isinstance(state, dict) and all(isinstance(v, torch.Tensor) for v in state.values())
+    if not tensors or not state:
+        expected = "expected model_state, model_state_dict or a state dict"
+        raise InputError(f"{path}: no tensors in it; {expected}")
     return state, value.get("cfg") if where else None, where or "a state dict"
 
 # %% ../../nbs/library/3_backbone/01_checkpoints.ipynb #8499fc03
@@ -192,6 +184,13 @@ def _config(text, path):  # what PySlowFast's stored configuration says of the i
     return {k: v for k, v in found.items() if v}
 
 # %% ../../nbs/library/3_backbone/01_checkpoints.ipynb #7988b077
+def _depth(tensors: dict, at: str) -> int | None:
+    "From the number of blocks in each stage."
+    name = rf"blocks\.([1-4])\.{re.escape(at)}res_blocks\.(\d+)\.branch2\.conv_a\.weight"
+    blocks = Counter(m[1] for k in tensors if (m := re.fullmatch(name, k)))
+    return DEPTHS.get(tuple(blocks[str(k)] for k in (1, 2, 3, 4)))
+
+
 def architecture(
     tensors: dict,
     cfg: str | None = None,  # PySlowFast's configuration
@@ -200,42 +199,21 @@ def architecture(
     "What the tensors say of the network. `InputError` when they are no SlowFast or Slow ResNet."
     two = any(".multipathway_blocks.1." in k for k in tensors)
     at = "multipathway_blocks.0." if two else ""
-    stem, fast, fuse = (
-        tensors.get(f"blocks.0.{k}.weight")
-        for k in (
-            f"{at}conv",
-            "multipathway_blocks.1.conv",
-            "multipathway_fusion.conv_fast_to_slow",
-        )
-    )
-    pattern = re.compile(
-        rf"blocks\.([1-4])\.{re.escape(at)}res_blocks\.(\d+)\.branch2\.conv_a\.weight"
-    )
-    blocks = Counter(m[1] for k in tensors if (m := pattern.fullmatch(k)))
-    depth = DEPTHS.get(tuple(blocks[str(k)] for k in (1, 2, 3, 4)))
-    if stem is None or stem.ndim != 5 or depth is None or two and (fast is None or fuse is None):
-        raise InputError(
-            f"{path}: not a SlowFast or Slow ResNet of depth 18, 50, 101 or 152; its tensors "
-            f"are {', '.join(list(tensors)[:3])} ..."
-        )
+    stem = tensors.get(f"blocks.0.{at}conv.weight")
+    fast = tensors.get("blocks.0.multipathway_blocks.1.conv.weight")
+    fuse = tensors.get("blocks.0.multipathway_fusion.conv_fast_to_slow.weight")
+    depth = _depth(tensors, at)
+    missing = two and (fast is None or fuse is None)
+    if stem is None or stem.ndim != 5 or depth is None or missing:
+        first = ", ".join(list(tensors)[:3])
+        kinds = "SlowFast or Slow ResNet of depth 18, 50, 101 or 152"
+        raise InputError(f"{path}: not a {kinds}; its tensors are {first} ...")
+    found, told = dict(depth=depth, width=len(stem)), _config(cfg, path)
     if not two:
-        return dict(
-            model="slow",
-            depth=depth,
-            width=len(stem),
-            stem_kernel=stem.shape[2],
-            stem_stride=2 if stem.shape[2] == 5 else 1,
-            frames=8,
-            size=224,
-        ) | {k: v for k, v in _config(cfg, path).items() if k != "alpha"}
-    return dict(
-        model="slowfast",
-        depth=depth,
-        width=len(stem),
-        alpha=8 if fuse.shape[2] == 5 else 4,
-        beta=len(stem) // len(fast),
-        fusion_ratio=len(fuse) // fuse.shape[1],
-        fusion_kernel=fuse.shape[2],
-        frames=32,
-        size=224,
-    ) | _config(cfg, path)
+        told.pop("alpha", None)
+        kernel = stem.shape[2]
+        found |= dict(model="slow", stem_kernel=kernel, stem_stride=2 if kernel == 5 else 1)
+        return found | dict(frames=8, size=224) | told
+    found |= dict(model="slowfast", alpha=8 if fuse.shape[2] == 5 else 4)
+    found |= dict(beta=len(stem) // len(fast), fusion_ratio=len(fuse) // fuse.shape[1])
+    return found | dict(fusion_kernel=fuse.shape[2], frames=32, size=224) | told

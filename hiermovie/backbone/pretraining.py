@@ -10,6 +10,7 @@ __all__ = ['OBJECTIVES', 'PretrainConfig', 'config_from', 'Classifier', 'Pretrai
 import contextlib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -23,8 +24,13 @@ from .encoders import Slow, SlowConfig, SlowFast, SlowFastConfig, save_backbone
 from .motion import MoDist, VisualAndMotion, motion_backbone
 from hiermovie.base import (
     Batches,
+    Count,
     FitOptions,
     InputError,
+    NotNegative,
+    Positive,
+    Share,
+    Whole,
     fit,
     lock_folder,
     process_group,
@@ -32,6 +38,7 @@ from hiermovie.base import (
     read_json,
     read_table,
     seed_all,
+    settings,
     world,
     write_json,
     write_table,
@@ -39,52 +46,47 @@ from hiermovie.base import (
 from ..video import LabelledClips, Memory, VideoInfo, read_clips
 
 # %% ../../nbs/library/3_backbone/05_pretraining.ipynb #37053e25
-@dataclass(frozen=True)
+@settings
 class PretrainConfig:
     """Everything that decides which backbone comes out; the defaults are small, the comments the
     papers'.
     """
 
-    objective: str = "cvrl"  # supervised, cvrl, modist
+    objective: Literal["supervised", "cvrl", "modist"] = "cvrl"
     seed: int = 0
-    network: str = "slowfast"  # or slow
-    depth: int = 18  # paper: 50
-    width: int = 16  # of the stem; paper: 64
-    frames: int = 8  # per clip; paper: 32
-    size: int = 64  # pixels; paper: 224
-    clip_s: float = 2.0  # seconds per clip
-    labelled: int = 0  # supervised: only so many labelled clips; 0: all
-    epochs: int = 1
-    batch: int = (
-        16  # clips, or pairs of views, in all processes together; a step has `accumulate` of these
-    )
-    lr: float = 1e-3
-    weight_decay: float = 1e-4
-    warmup: float = 0.1  # share of the steps
-    clip_norm: float = 1.0  # largest norm of the gradient; 0: any
-    strength: float = 0.4  # of the colour jitter; CVRL: 1
-    crop: float = 0.3  # cvrl: smallest share of the picture that a view keeps; CVRL: .3
-    aspect: float = 2.0  # cvrl: widest shape of a crop, and one over it the narrowest; CVRL: 2
+    network: Literal["slowfast", "slow"] = "slowfast"
+    depth: Whole = 18  # paper: 50
+    width: Whole = 16  # of the stem; paper: 64
+    frames: Whole = 8  # per clip; paper: 32
+    size: Whole = 64  # pixels; paper: 224
+    clip_s: Positive = 2.0  # seconds per clip
+    labelled: Count = 0  # supervised: only so many labelled clips; 0: all
+    epochs: Whole = 1
+    batch: Whole = 16  # clips or pairs of views, in all processes; a step has `accumulate` of these
+    lr: Positive = 1e-3
+    weight_decay: NotNegative = 1e-4
+    warmup: Share = 0.1  # share of the steps
+    clip_norm: NotNegative = 1.0  # largest norm of the gradient; 0: any
+    strength: Share = 0.4  # of the colour jitter; CVRL: 1
+    crop: Share = 0.3  # cvrl: smallest share of the picture that a view keeps; CVRL: .3
+    aspect: Positive = 2.0  # cvrl: widest shape of a crop, and one over it the narrowest; CVRL: 2
     light: bool = False  # cvrl: no blur, no solarizing, no change of hue
-    apart: float = 0.0  # cvrl: smallest gap between two views, as a share of the largest; CVRL: 0
-    hidden: int = 256  # of the projection head; CVRL, MoDist: 2048
-    layers: int = 3  # cvrl: hidden layers of the head
-    projection: int = 64  # CVRL, MoDist: 128
-    temperature: float = 0.1
-    queue: int = 65536  # modist; fewer than there are videos, see 05a_motion
-    momentum: float = 0.999  # modist: of the slow copies
-    flow_size: int = 0  # modist: side of the frames from which flow is computed; 0: as they are
-    workers: int = 0  # decoding processes, per training process
+    apart: Share = 0.0  # cvrl: smallest gap between two views, as a share of the largest; CVRL: 0
+    hidden: Whole = 256  # of the projection head; CVRL, MoDist: 2048
+    layers: Count = 3  # cvrl: hidden layers of the head
+    projection: Whole = 64  # CVRL, MoDist: 128
+    temperature: Positive = 0.1
+    queue: Whole = 65536  # modist; fewer than there are videos, see 04_motion
+    momentum: Share = 0.999  # modist: of the slow copies
+    flow_size: Count = 0  # modist: side of the frames from which flow is computed; 0: as they are
+    workers: Count = 0  # decoding processes, per training process
     memory: bool = False  # keep decoded videos (in each decoding process)
-    optimizer: str = "adamw"  # adamw, sgd, lars
-    accumulate: int = 1
+    optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
+    accumulate: Whole = 1
     bf16: bool = False
     channels_last: bool = True
     compile: bool = False
-    save_every: int = 0  # steps; 0: once per epoch
-
-# %% ../../nbs/library/3_backbone/05_pretraining.ipynb #9272a79f
-OBJECTIVES = ("supervised", "cvrl", "modist")
+    save_every: Count = 0  # steps; 0: once per epoch
 
 # %% ../../nbs/library/3_backbone/05_pretraining.ipynb #91d39b72
 def config_from(
@@ -95,60 +97,8 @@ def config_from(
     """
     if not isinstance(values, dict):
         raise InputError(f"pretrain.json: expected a configuration, got {str(values)[:40]!r}")
-    cfg = PretrainConfig(
-        **{f.name: values[f.name] for f in fields(PretrainConfig) if f.name in values}
-    )
-    for f in fields(cfg):
-        v, kind = getattr(cfg, f.name), type(f.default)
-        if not isinstance(v, (int, float) if kind is float else kind) or isinstance(v, bool) != (
-            kind is bool
-        ):
-            raise InputError(f"parameter {f.name}: {v!r}, expected {kind.__name__}")
-        if (
-            f.name
-            in (
-                "depth",
-                "width",
-                "frames",
-                "size",
-                "clip_s",
-                "epochs",
-                "batch",
-                "lr",
-                "hidden",
-                "projection",
-                "temperature",
-                "queue",
-                "accumulate",
-                "aspect",
-            )
-            and not v > 0
-        ):
-            raise InputError(f"parameter {f.name}: {v}, must be above 0")
-        if (
-            f.name
-            in (
-                "labelled",
-                "weight_decay",
-                "clip_norm",
-                "layers",
-                "flow_size",
-                "workers",
-                "save_every",
-                "strength",
-            )
-            and not v >= 0
-        ):
-            raise InputError(f"parameter {f.name}: {v}, must not be below 0")
-        if f.name in ("warmup", "momentum", "strength", "crop", "apart") and not 0 <= v <= 1:
-            raise InputError(f"parameter {f.name}: {v}, must be between 0 and 1")
-    if cfg.objective not in OBJECTIVES:
-        raise InputError(
-            f"parameter objective: {cfg.objective!r} is not one of {', '.join(OBJECTIVES)}"
-        )
-    if cfg.network not in ("slowfast", "slow"):
-        raise InputError(f"parameter network: {cfg.network!r} is not slowfast or slow")
-    return cfg
+    names = [f.name for f in fields(PretrainConfig)]
+    return PretrainConfig(**{name: values[name] for name in names if name in values})
 
 # %% ../../nbs/library/3_backbone/05_pretraining.ipynb #df533908
 class Classifier(nn.Module):
@@ -172,92 +122,55 @@ class Pretraining:
     chance: float
 
 # %% ../../nbs/library/3_backbone/05_pretraining.ipynb #0f2a9e95
+def _network(cfg: PretrainConfig):
+    if cfg.network == "slow":
+        return Slow(SlowConfig(cfg.depth, cfg.width, cfg.frames, cfg.size))
+    return SlowFast(SlowFastConfig(cfg.depth, cfg.width, frames=cfg.frames, size=cfg.size))
+
+
+def _supervised(cfg, net, videos, infos, **shared) -> Pretraining:
+    classes = sorted(videos.label.unique())
+    if len(classes) < 2 or "" in classes:
+        found = ", ".join(map(repr, classes[:5]))
+        rule = "every video needs a class, and there must be two at least"
+        raise InputError(f"supervised: {rule}; found {found}")
+    data = LabelledClips(videos.iloc[: cfg.labelled or None], infos, classes, **shared)
+    return Pretraining(Classifier(net, len(classes)), net, data, float(np.log(len(classes))))
+
+
+def _cvrl(cfg, net, videos, infos, **shared) -> Pretraining:
+    views = dict(strength=cfg.strength, apart=cfg.apart, crop=cfg.crop, aspect=cfg.aspect)
+    data = TwoViews(infos, light=cfg.light, **views, **shared)
+    head = (cfg.hidden, cfg.layers, cfg.projection, cfg.temperature)
+    guessing = float(np.log(2 * min(cfg.batch, len(data)) - 1))
+    return Pretraining(ContrastiveModel(net, *head), net, data, guessing)
+
+
+def _modist(cfg, net, videos, infos, **shared) -> Pretraining:
+    if cfg.queue > len(infos):
+        most = f"must be at most the number of videos, {len(infos)}"
+        raise InputError(f"parameter queue: {cfg.queue}, {most}")
+    flow = dict(strength=cfg.strength, flow_size=cfg.flow_size or None)
+    data = VisualAndMotion(infos, **flow, **shared)
+    head = (cfg.hidden, cfg.projection, cfg.queue, cfg.momentum, cfg.temperature)
+    model = MoDist(net, motion_backbone(net.cfg), *head)
+    return Pretraining(model, net, data, 3 * float(np.log(1 + cfg.queue)))
+
+
+OBJECTIVES = {"supervised": _supervised, "cvrl": _cvrl, "modist": _modist}
+
+
 def build(
     cfg: PretrainConfig,
     videos: pd.DataFrame,  # video_id, label, path, and what `VideoInfo` has
 ) -> Pretraining:
     "Model and data of an objective; weights depend on the seed and the objective only."
-    read = Memory() if cfg.memory else read_clips
-    infos = {
-        p: VideoInfo(*r)
-        for p, r in zip(
-            videos.path,
-            videos[[f.name for f in fields(VideoInfo)]].itertuples(index=False),
-            strict=False,
-        )
-    }
+    rows = videos[[f.name for f in fields(VideoInfo)]].itertuples(index=False)
+    infos = {path: VideoInfo(*row) for path, row in zip(videos.path, rows, strict=True)}
+    shared = dict(T=cfg.frames, size=cfg.size, clip_s=cfg.clip_s, seed=cfg.seed)
     seed_all(cfg.seed, "weights", cfg.objective)
-    net = (
-        SlowFast(SlowFastConfig(cfg.depth, cfg.width, frames=cfg.frames, size=cfg.size))
-        if cfg.network == "slowfast"
-        else Slow(SlowConfig(cfg.depth, cfg.width, cfg.frames, cfg.size))
-    )
-    if cfg.objective == "supervised":
-        classes = sorted(videos.label.unique())
-        if len(classes) < 2 or "" in classes:
-            raise InputError(
-                "supervised: every video needs a class, and there must be two at least; "
-                f"found {', '.join(map(repr, classes[:5]))}"
-            )
-        data = LabelledClips(
-            videos.iloc[: cfg.labelled or None],
-            infos,
-            classes,
-            cfg.frames,
-            cfg.size,
-            cfg.clip_s,
-            cfg.seed,
-            read=read,
-        )
-        return Pretraining(Classifier(net, len(classes)), net, data, float(np.log(len(classes))))
-    if cfg.objective == "cvrl":
-        data = TwoViews(
-            infos,
-            cfg.frames,
-            cfg.size,
-            cfg.clip_s,
-            cfg.strength,
-            cfg.seed,
-            cfg.apart,
-            cfg.crop,
-            cfg.aspect,
-            cfg.light,
-            read,
-        )
-        return Pretraining(
-            ContrastiveModel(net, cfg.hidden, cfg.layers, cfg.projection, cfg.temperature),
-            net,
-            data,
-            float(np.log(2 * min(cfg.batch, len(data)) - 1)),
-        )
-    if cfg.queue > len(infos):
-        raise InputError(
-            f"parameter queue: {cfg.queue}, must be at most the number of videos, {len(infos)}"
-        )
-    data = VisualAndMotion(
-        infos,
-        cfg.frames,
-        cfg.size,
-        cfg.clip_s,
-        cfg.strength,
-        cfg.seed,
-        flow_size=cfg.flow_size or None,
-        read=read,
-    )
-    return Pretraining(
-        MoDist(
-            net,
-            motion_backbone(net.cfg),
-            cfg.hidden,
-            cfg.projection,
-            cfg.queue,
-            cfg.momentum,
-            cfg.temperature,
-        ),
-        net,
-        data,
-        3 * float(np.log(1 + cfg.queue)),
-    )
+    read = Memory() if cfg.memory else read_clips
+    return OBJECTIVES[cfg.objective](cfg, _network(cfg), videos, infos, read=read, **shared)
 
 # %% ../../nbs/library/3_backbone/05_pretraining.ipynb #8866ff9f
 def prepare(

@@ -37,7 +37,9 @@ __getattr__, __dir__, __all__ = door(
         need_fitting git_commit provenance Run sources_key data_root write_root
         remove_folder start_run
     """,
-    values="read_yaml checked need_value",
+    values="""
+        read_yaml checked Whole Count Positive NotNegative Share settings need_value
+    """,
     sweeps="Different Sweep sweep_runs",
     profiles="Profile read_profile",
     plans="""

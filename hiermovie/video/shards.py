@@ -25,27 +25,28 @@ def _add(tar, name, data):  # the same bytes at any time, by anybody
     return -(-len(data) // 512) * 512
 
 # %% ../../nbs/library/2_video/06_shards.ipynb #eead952c
+def _need_names(folder: Path, ids: list) -> None:
+    "`InputError` when ids cannot be names in a shard."
+    if len(set(ids)) < len(ids):
+        raise InputError(f"{folder}: two videos have the same id; a shard needs one name for each")
+    for name in ids:
+        if len(name) > 80 or set(name) & set("./!@+"):
+            rule = "a name in a shard has at most 80 characters and none of . / ! @ +"
+            raise InputError(f"{folder}: id {name!r}: {rule}")
+
+
 def write_shards(
     table: pd.DataFrame,  # video_id, label, path
     infos: dict,  # path -> VideoInfo: the videos that can be used
     folder: str | Path,
     shard_mb: int = 256,  # a shard is closed when it is larger than that
 ) -> pd.DataFrame:  # the index: video_id, label, path inside a shard, and what `VideoInfo` has
-    """Pack videos into `shard-000000.tar`, ...
-
-    with an `index.csv`; the same table gives the same bytes. `InputError` when two videos have one
-    id.
+    """Pack videos into `shard-000000.tar`, ... with an `index.csv`; the same table gives the same
+    bytes. `InputError` when two videos have one id.
     """
     rows = [r for r in table.to_dict("records") if r["path"] in infos]
     folder, index, n = Path(folder), [], 0
-    if pd.Series([r["video_id"] for r in rows]).duplicated().any():
-        raise InputError(f"{folder}: two videos have the same id; a shard needs one name for each")
-    for r in rows:
-        if len(r["video_id"]) > 80 or set(r["video_id"]) & set("./!@+"):
-            raise InputError(
-                f"{folder}: id {r['video_id']!r}: a name in a shard has at most 80 "
-                "characters and none of . / ! @ +"
-            )
+    _need_names(folder, [r["video_id"] for r in rows])
     while len(index) < len(rows):
         name, at = f"shard-{n:06d}.tar", 0
         n += 1
@@ -53,22 +54,12 @@ def write_shards(
             while len(index) < len(rows) and at <= shard_mb * 2**20:
                 r = rows[len(index)]
                 data, info = Path(r["path"]).read_bytes(), asdict(infos[r["path"]])
-                suffix = Path(r["path"]).suffix
-                start = at + 512
-                at = start + _add(tar, r["video_id"] + suffix, data)
-                at += 512 + _add(
-                    tar,
-                    r["video_id"] + ".json",
-                    json.dumps(dict(label=r["label"], **info)).encode(),
-                )
-                index.append(
-                    dict(
-                        video_id=r["video_id"],
-                        label=r["label"],
-                        path=f"{name}!{r['video_id']}{suffix}@{start}+{len(data)}",
-                        **info,
-                    )
-                )
+                file, start = r["video_id"] + Path(r["path"]).suffix, at + 512
+                at = start + _add(tar, file, data)
+                about = json.dumps(dict(label=r["label"], **info)).encode()
+                at += 512 + _add(tar, r["video_id"] + ".json", about)
+                own = dict(video_id=r["video_id"], label=r["label"])
+                index.append(own | dict(path=f"{name}!{file}@{start}+{len(data)}") | info)
     write_table(folder / "index.csv", pd.DataFrame(index))
     return pd.DataFrame(index)
 
