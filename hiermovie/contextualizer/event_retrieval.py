@@ -29,25 +29,22 @@ def _found(
     return torch.cat(hits).mean().item(), c.mean().item()
 
 
-def _strangers(
-    where, n, video, pad_mask, seed
-):  # for each (sequence, event) of `where`, n events of other videos, as positions among the events that are there
+def _strangers(where, n, video, pad_mask, seed) -> torch.Tensor:
+    """For each (sequence, event) of `where` n events of other videos, as positions among the
+    events that are present.
+    """
     of = video[(~pad_mask).nonzero()[:, 0]].numpy()
-    mine = video[where[:, 0]].numpy()
-    pools = {v: np.flatnonzero(of != v) for v in set(mine.tolist())}
-    return torch.from_numpy(
-        np.stack(
-            [
-                pools[v][rng(seed, "strangers", k).choice(len(pools[v]), n, replace=False)]
-                for k, v in enumerate(mine.tolist())
-            ]
-        )
-    )
+    mine = video[where[:, 0]].numpy().tolist()
+    pools = {v: np.flatnonzero(of != v) for v in set(mine)}
+    draws = [
+        pools[v][rng(seed, "strangers", k).choice(len(pools[v]), n, replace=False)]
+        for k, v in enumerate(mine)
+    ]
+    return torch.from_numpy(np.stack(draws))
 
 
-def _guesses(
-    model, x, pad
-):  # keys, targets, and what is filled in for each event when it is the hidden one
+def _guesses(model, x, pad) -> tuple:
+    "Keys, targets, and what is filled in for each event when it is the hidden one."
     keys = model.keys(x, pad)
     guess = torch.zeros_like(keys)
     for e in range(1, x.shape[1] - 1):
@@ -65,7 +62,7 @@ def retrieval(
     among: int = 100,
     seed: int = 0,
     video=None,  # (B,) numbers: which sequences are of one video; None: each is of its own
-) -> dict:  # {"found": {"model", "mean", "left", "neighbours"}, "cosine": the same, "among", "chance", "n", "own_keys"}
+) -> dict:  # found and cosine (of model, mean, left, neighbours), among, chance, n, own_keys
     """Share of hidden events that are found among `among` (fewer when there are not so many), and
     mean cosine, of the model and of predictors without learning.
     """
@@ -74,82 +71,63 @@ def retrieval(
     B, n = len(features), (~pad_mask).sum(1)
     video = torch.arange(B) if video is None else torch.as_tensor(video)
     if B < 2 or (n < 3).any() or len(video.unique()) < 2:
-        raise InputError(
-            "retrieval: needs sequences of 2 videos, and at least 3 events in each, to have "
-            "two neighbours"
-        )
+        needs = "sequences of 2 videos, and at least 3 events in each, to have two neighbours"
+        raise InputError(f"retrieval: needs {needs}")
     with on_device(model) as device:
         parts = [
             _guesses(model, x.to(device), pad.to(device))
-            for x, pad in zip(features.split(128), pad_mask.split(128), strict=False)
+            for x, pad in zip(features.split(128), pad_mask.split(128), strict=True)
         ]
-        keys, y, guess = (torch.cat(x).cpu() for x in zip(*parts, strict=False))
+        keys, y, guess = (torch.cat(x).cpu() for x in zip(*parts, strict=True))
     where = torch.tensor([(b, e) for b in range(B) for e in range(1, int(n[b]) - 1)])
     b, e = where.T
     among = min(among, 1 + int(n.sum() - max(n[video == v].sum() for v in video.unique())))
     at = _strangers(where, among - 1, video, pad_mask, seed)
+    unlearned = {
+        "mean": y[~pad_mask].mean(0).expand(len(b), -1),
+        "left": y[b, e - 1],
+        "neighbours": (y[b, e - 1] + y[b, e + 1]) / 2,
+    }
     scores = {"model": _found(guess[b, e], keys[b, e], keys[~pad_mask], at)}
-    for name, g in (
-        ("mean", y[~pad_mask].mean(0).expand(len(b), -1)),
-        ("left", y[b, e - 1]),
-        ("neighbours", (y[b, e - 1] + y[b, e + 1]) / 2),
-    ):
-        scores[name] = _found(g, y[b, e], y[~pad_mask], at)
-    return dict(
-        found={k: v[0] for k, v in scores.items()},
-        cosine={k: v[1] for k, v in scores.items()},
-        among=among,
-        chance=1 / among,
-        n=len(b),
-        own_keys=model.cfg.loss == "queue",
-    )
+    scores |= {name: _found(g, y[b, e], y[~pad_mask], at) for name, g in unlearned.items()}
+    found, cosine = ({k: v[j] for k, v in scores.items()} for j in (0, 1))
+    about = dict(among=among, chance=1 / among, n=len(b), own_keys=model.cfg.loss == "queue")
+    return dict(found=found, cosine=cosine) | about
 
 # %% ../../nbs/library/4_contextualizer/03_event_retrieval.ipynb #d26d7d4c
+def _show_hidden(ax, n: int, hidden, frames) -> None:
+    "The events in a row, the hidden ones as question marks."
+    if frames is not None:
+        seen = np.array(frames).copy()
+        seen[hidden] = 225
+        ax.imshow(np.concatenate(list(seen), 1), extent=(-0.5, n - 0.5, 0, 1), aspect="auto")
+    for e in hidden:
+        ax.text(e, 0.5, "?", ha="center", va="center", fontsize=14)
+    ax.set(xlim=(-0.5, n - 0.5), ylim=(0, 1), xticks=[], yticks=[])
+    ax.set_title("what the contextualizer sees", fontsize=9)
+
+
 @as_written
 def show_mask(
-    similarity: torch.Tensor,  # (E, E): prediction of event i (hidden) against the target of event j
+    similarity: torch.Tensor,  # (E, E): prediction of (hidden) event i, target of event j
     event_mask: torch.Tensor,  # bool (E,)
     frames=None,  # uint8 (E, H, W, 3)
 ):
     "A sequence with hidden events, and how well each prediction matches each true event."
     import matplotlib.pyplot as plt
 
-    E = len(event_mask)
-    hidden = np.flatnonzero(event_mask)
-    fig, axes = plt.subplots(
-        2,
-        1,
-        figsize=(0.75 * E + 1.5, 1.6 + 0.45 * len(hidden)),
-        gridspec_kw=dict(height_ratios=[1.1, 0.5 * len(hidden) + 0.1]),
-        squeeze=False,
-    )
-    top, bottom = axes[:, 0]
-    if frames is not None:
-        seen = np.array(frames).copy()
-        seen[hidden] = 225
-        top.imshow(np.concatenate(list(seen), 1), extent=(-0.5, E - 0.5, 0, 1), aspect="auto")
-    for e in hidden:
-        top.text(e, 0.5, "?", ha="center", va="center", fontsize=14)
-    top.set_xlim(-0.5, E - 0.5)
-    top.set_ylim(0, 1)
-    top.set_yticks([])
-    top.set_xticks([])
-    top.set_title("what the contextualizer sees", fontsize=9)
-    bottom.imshow(
-        (s := similarity[hidden] - similarity[hidden].mean(1, keepdim=True)) / abs(s).max(),
-        cmap="RdBu_r",
-        vmin=-1,
-        vmax=1,
-        aspect="auto",
-    )
+    E, hidden = len(event_mask), np.flatnonzero(event_mask)
+    size, heights = (0.75 * E + 1.5, 1.6 + 0.45 * len(hidden)), (1.1, 0.5 * len(hidden) + 0.1)
+    fig, (top, bottom) = plt.subplots(2, 1, figsize=size, gridspec_kw=dict(height_ratios=heights))
+    _show_hidden(top, E, hidden, frames)
+    s = similarity[hidden] - similarity[hidden].mean(1, keepdim=True)
+    bottom.imshow(s / abs(s).max(), cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
     bottom.set_yticks(range(len(hidden)), [f"prediction {e + 1}" for e in hidden], fontsize=8)
     for k, e in enumerate(hidden):
         bottom.add_patch(plt.Rectangle((e - 0.5, k - 0.5), 1, 1, fill=False, lw=2))
     bottom.set_xticks(range(E), range(1, E + 1))
-    bottom.set_xlabel(
-        "true event (framed: the hidden one); red: more alike than the other events, blue: less",
-        fontsize=8,
-    )
+    words = "true event (framed: the hidden one); red: more alike than the other events, blue: less"
+    bottom.set_xlabel(words, fontsize=8)
     fig.tight_layout()
     return fig
 
@@ -201,29 +179,20 @@ def show_nearest(
     fig, axes = plt.subplots(2, n, figsize=(1.3 * n, 3.5))
     for ax in axes.ravel():
         ax.axis("off")
+
+    def show(row, column, picture, title):
+        axes[row, column].imshow(picture)
+        axes[row, column].set_title(title, fontsize=8)
+
     for e in range(E):
-        axes[0, e].imshow(np.full_like(story[e], 225) if e == event else story[e])
-        axes[0, e].set_title("?" if e == event else words[e], fontsize=8)
-    axes[1, 0].imshow(story[event])
-    axes[1, 0].set_title(f"the truth\n{words[event]}", fontsize=8)
+        hidden = e == event
+        show(0, e, np.full_like(story[e], 225) if hidden else story[e], "?" if hidden else words[e])
+    show(1, 0, story[event], f"the truth\n{words[event]}")
     for j in range(k):
-        axes[1, j + 1].imshow(found[j])
-        axes[1, j + 1].set_title(f"{words[E + j]}\n{cosines[j]:.2f}", fontsize=8)
-    axes[0, 0].text(
-        0,
-        1.32,
-        "what the contextualizer sees",
-        transform=axes[0, 0].transAxes,
-        fontsize=9,
-        weight="bold",
-    )
-    axes[1, 0].text(
-        0,
-        1.5,
-        "what was there, and the nearest events of other videos to what it fills in (cosine)",
-        transform=axes[1, 0].transAxes,
-        fontsize=9,
-        weight="bold",
-    )
+        show(1, j + 1, found[j], f"{words[E + j]}\n{cosines[j]:.2f}")
+    nearest = "what was there, and the nearest events of other videos to what it fills in (cosine)"
+    for row, height, title in ((0, 1.32, "what the contextualizer sees"), (1, 1.5, nearest)):
+        ax = axes[row, 0]
+        ax.text(0, height, title, transform=ax.transAxes, fontsize=9, weight="bold")
     fig.subplots_adjust(0.01, 0.01, 0.99, 0.86, 0.06, 0.75)
     return fig

@@ -6,6 +6,7 @@
 __all__ = ['answer_of', 'show_answers']
 
 # %% ../../nbs/library/5_vidsitu/18_answers.ipynb #b84d0aec
+import textwrap
 from pathlib import Path
 
 from ..base import InputError, as_written, read_json
@@ -50,6 +51,19 @@ def answer_of(
     return said[0]
 
 # %% ../../nbs/library/5_vidsitu/18_answers.ipynb #8fefb0a2
+_ANSWER_COLOURS = {None: "black", True: "green", False: "firebrick"}
+
+
+def _wrapped(lines: list) -> list:
+    "Long lines in pieces, each with what the whole is: annotation, right or wrong."
+    out = []
+    for text, right in lines:
+        indent = "  " if text.startswith("  ") else ""
+        pieces = textwrap.wrap(text, 27, initial_indent=indent, subsequent_indent="    ")
+        out += [(piece, right) for piece in pieces]
+    return out
+
+
 @as_written
 def show_answers(
     frames,  # uint8 (5, H, W, 3)
@@ -61,39 +75,17 @@ def show_answers(
     """The five events of a segment: the annotation in black, predictions in green (as annotated) or
     red.
     """
-    import textwrap
-
     import matplotlib.pyplot as plt
 
-    columns = [
-        [
-            (w, ok)
-            for text, ok in _answers(e, annotation, verbs, roles, relations)
-            for w in textwrap.wrap(
-                text,
-                27,
-                initial_indent="  " if text.startswith("  ") else "",
-                subsequent_indent="    ",
-            )
-        ]
-        for e in range(5)
-    ]
+    columns = [_wrapped(_answers(e, annotation, verbs, roles, relations)) for e in range(5)]
     deep = 0.17 * max(map(len, columns)) + 0.1
     fig, axes = plt.subplots(1, 5, figsize=(12.5, 2.6 + deep))
-    for e, (ax, lines) in enumerate(zip(axes, columns, strict=False)):
+    for e, (ax, lines) in enumerate(zip(axes, columns, strict=True)):
         ax.imshow(frames[e])
         ax.axis("off")
         ax.set_title(f"Ev{e + 1}", fontsize=10)
-        for k, (text, ok) in enumerate(lines):
-            ax.text(
-                0,
-                -0.07 - k * 0.17 / 2.3,
-                text,
-                transform=ax.transAxes,
-                va="top",
-                fontsize=8,
-                family="monospace",
-                color={None: "black", True: "green", False: "firebrick"}[ok],
-            )
+        for k, (text, right) in enumerate(lines):
+            how = dict(va="top", fontsize=8, family="monospace", color=_ANSWER_COLOURS[right])
+            ax.text(0, -0.07 - k * 0.17 / 2.3, text, transform=ax.transAxes, **how)
     fig.subplots_adjust(0.005, deep / (2.6 + deep), 0.995, 0.93, 0.06)
     return fig

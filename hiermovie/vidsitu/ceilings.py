@@ -88,70 +88,46 @@ def best_roles(movie, event) -> dict:  # short role -> phrase
 def vidsitu_ceilings(
     world: World = World(), n: int = 300
 ) -> dict:  # task -> reader -> official scores
-    """Scores of the best reader over `n` simulated segments of which nothing is rendered.
-
-    `InputError` for fewer than 10.
-    """
+    "Scores of the best reader over `n` (10 or more) simulated segments; nothing is rendered."
     if n < 10:
         raise InputError(f"n {n}: at least 10 segments are needed")
     films = [make_movie(world, "vidsitu-ceiling", i) for i in range(n)]
-    stories = [tell(m, 5, world) for m in films]
+    stories = [tell(movie, 5, world) for movie in films]
     ids = [f"v_{i:011d}_seg_0_10" for i in range(n)]
-    vinfo = [
-        dict(
-            vid_seg_int=s,
-            vbid_lst={
-                ev: verb_votes(e, s, k, world)
-                for k, (ev, e) in enumerate(zip(EVENTS, es, strict=False))
-            },
-        )
-        for s, es in zip(ids, stories, strict=False)
-    ]
-    anns = [
-        annotate(m, es, s, "vid", a, world)
-        for m, es, s in zip(films, stories, ids, strict=False)
-        for a in range(3)
-    ]
-    readers = dict(all=lambda e: e.verb, clear=lambda e: None if e.degraded else e.verb)
+    told = list(zip(films, stories, ids, strict=True))
+    vinfo = [dict(vid_seg_int=s, vbid_lst=_votes(es, s, world)) for _, es, s in told]
+    anns = [annotate(m, es, s, "vid", a, world) for m, es, s in told for a in range(3)]
+
+    def scored(task: str, field: str, answers: list) -> dict:
+        predictions = [{"ann_idx": i, field: answer} for i, answer in enumerate(answers)]
+        return evaluate(task, predictions, ids, vinfo, anns)
+
+    seen = {"all": [[e.verb for e in es] for es in stories]}
+    seen["clear"] = [[None if e.degraded else e.verb for e in es] for es in stories]
     verbs = {
-        name: evaluate(
-            "verbs",
-            [
-                dict(ann_idx=i, pred_vbs_ev=best_verbs([see(e) for e in es], world))
-                for i, es in enumerate(stories)
-            ],
-            ids,
-            vinfo,
-            anns,
-        )
-        for name, see in readers.items()
+        reader: scored("verbs", "pred_vbs_ev", [best_verbs(names, world) for names in every])
+        for reader, every in seen.items()
     }
-    related = [
-        [[relation(es, min(k, 2), max(k, 2))] * 3 for k in (EVENTS.index(ev) for ev in RELATED)]
-        for es in stories
-    ]
-    roles = [
-        {ev: {"vb_id": e.verb, **best_roles(m, e)} for ev, e in zip(EVENTS, es, strict=False)}
-        for m, es in zip(films, stories, strict=False)
-    ]
+    related = [[[r] * 3 for r in _relations(es)] for es in stories]
+    roles = [_roles(movie, es) for movie, es, _ in told]
     return dict(
         verbs=verbs,
-        relations=dict(
-            all=evaluate(
-                "relations",
-                [dict(ann_idx=i, pred_evrels_ev=r) for i, r in enumerate(related)],
-                ids,
-                vinfo,
-                anns,
-            )
-        ),
-        roles=dict(
-            all=evaluate(
-                "roles",
-                [dict(ann_idx=i, vb_output=r) for i, r in enumerate(roles)],
-                ids,
-                vinfo,
-                anns,
-            )
-        ),
+        relations=dict(all=scored("relations", "pred_evrels_ev", related)),
+        roles=dict(all=scored("roles", "vb_output", roles)),
     )
+
+
+def _votes(events: list, segment: str, world: World) -> dict:
+    numbered = enumerate(zip(EVENTS, events, strict=True))
+    return {ev: verb_votes(e, segment, k, world) for k, (ev, e) in numbered}
+
+
+def _relations(events: list) -> list:
+    "Of events 1, 2, 4, 5 with event 3."
+    places = [EVENTS.index(ev) for ev in RELATED]
+    return [relation(events, min(k, 2), max(k, 2)) for k in places]
+
+
+def _roles(movie, events: list) -> dict:
+    named = zip(EVENTS, events, strict=True)
+    return {ev: {"vb_id": e.verb, **best_roles(movie, e)} for ev, e in named}

@@ -194,30 +194,25 @@ def generate(
         raise InputError(
             f"generation: min_len {rules.min_len}: sentences have {decoder.max_len} tokens at most"
         )
-    N, K = len(start), rules.beam
+    N, K, device = len(start), rules.beam, memory.device
     seq, memory = start[:, None, None].expand(N, K, 1), memory.repeat_interleave(K, 0)
-    score = torch.full((N, K), -torch.inf, device=memory.device)
+    score = torch.full((N, K), -torch.inf, device=device)
     score[:, 0] = 0
-    done, cache = (
-        torch.zeros(N, K, dtype=torch.bool, device=memory.device),
-        decoder.start(memory) if rules.cache else None,
-    )
+    done = torch.zeros(N, K, dtype=torch.bool, device=device)
+    cache = decoder.start(memory) if rules.cache else None
     while seq.shape[2] < decoder.max_len and not done.all():
-        logits = (
-            decoder.step(seq[..., -1].flatten(), cache)
-            if cache is not None
-            else decoder(memory, seq.flatten(0, 1))[:, -1]
-        )
+        if cache is not None:
+            logits = decoder.step(seq[..., -1].flatten(), cache)
+        else:
+            logits = decoder(memory, seq.flatten(0, 1))[:, -1]
         logp = _allowed(logits.log_softmax(-1).unflatten(0, (N, K)), seq, done, end, pad, rules)
         score, best = (score[..., None] + logp).flatten(1).topk(K)
         parent, token = best // logp.shape[-1], best % logp.shape[-1]
         if cache is not None and K > 1:
-            cache = cache.select(
-                (torch.arange(N, device=parent.device)[:, None] * K + parent).flatten()
-            )
-        seq = torch.cat(
-            [seq.gather(1, parent[..., None].expand(-1, -1, seq.shape[2])), token[..., None]], 2
-        )
+            rows = torch.arange(N, device=parent.device)[:, None] * K + parent
+            cache = cache.select(rows.flatten())
+        before = seq.gather(1, parent[..., None].expand(-1, -1, seq.shape[2]))
+        seq = torch.cat([before, token[..., None]], 2)
         done = done.gather(1, parent) | (token == end)
     length = (seq[..., 1:] != pad).sum(2)
     return seq[torch.arange(N), (score / length.clamp(min=1) ** rules.length_penalty).argmax(1)]
@@ -233,13 +228,54 @@ class _Past:  # keys and values in transformers' own form
         return _Past(self.cache, self.memory[rows])
 
 # %% ../../nbs/library/5_vidsitu/13_generation.ipynb #9d11b741
+def _gpt2_from(weights, max_len: int):
+    "A GPT-2 from its folder, without the network; `InputError` when there is none."
+    from transformers import GPT2LMHeadModel
+
+    how = dict(add_cross_attention=True, use_safetensors=True, local_files_only=True)
+    try:
+        net = GPT2LMHeadModel.from_pretrained(str(weights), **how)
+    except (OSError, ValueError) as e:
+        why = str(e).splitlines()[0]
+        raise InputError(f"{weights}: no GPT-2 in safetensors form there: {why}") from None
+    n = net.config.n_positions
+    if max_len > n:
+        raise InputError(f"{weights}: this GPT-2 has {n} positions, {max_len} are asked for")
+    return net
+
+
+def _with_pieces(net, weights, n_tokens: int, pieces: dict | None) -> None:
+    "Tokens that are pieces of GPT-2 keep their vectors; the others begin with the mean of all."
+    old = net.transformer.wte.weight.detach().clone()
+    if not pieces or max(pieces.values()) >= len(old):
+        given = max(pieces.values(), default=-1) + 1 if pieces else 0
+        message = f"its vocabulary of {len(old)} pieces is not that of the byte pairs given"
+        raise InputError(f"{weights}: {message} ({given})")
+    net.resize_token_embeddings(n_tokens, mean_resizing=False)
+    rows = old.mean(0).repeat(n_tokens, 1)
+    rows[list(pieces)] = old[list(pieces.values())]
+    net.transformer.wte.weight.data.copy_(rows)
+
+
+def _fresh_gpt2(n_tokens, width, depth, heads, ffn, dropout, max_len):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    if min(width, depth, heads) < 1 or width % heads:
+        rule = f"width {width} must be a multiple of heads {heads}, depth {depth} at least 1"
+        raise InputError(f"decoder: {rule}")
+    sizes = dict(n_embd=width, n_layer=depth, n_head=heads, n_positions=max_len, n_inner=ffn)
+    dropouts = dict(resid_pdrop=dropout, embd_pdrop=dropout, attn_pdrop=dropout)
+    signs = dict(add_cross_attention=True, bos_token_id=None, eos_token_id=None)
+    return GPT2LMHeadModel(GPT2Config(vocab_size=n_tokens, **sizes, **dropouts, **signs))
+
+# %% ../../nbs/library/5_vidsitu/13_generation.ipynb #ee0169c2
 class GPT2(nn.Module):
     "GPT-2 with cross-attention as a decoder; the methods are those of `TxD`."
 
     def __init__(
         self,
         n_tokens: int,
-        weights=None,  # folder of a GPT-2; None: random weights
+        weights=None,  # folder of a GPT-2; None: random weights of the sizes below
         pieces: dict | None = None,  # with weights: number here -> number of the piece in GPT-2
         width: int = 768,
         depth: int = 12,
@@ -247,69 +283,20 @@ class GPT2(nn.Module):
         ffn: int = 3072,
         dropout: float = 0.1,
         max_len: int = 60,
-    ):  # sizes without weights
+    ):
         super().__init__()
         try:
-            from transformers import EncoderDecoderCache, GPT2Config, GPT2LMHeadModel
+            from transformers import EncoderDecoderCache
         except ImportError as e:
-            raise InputError(
-                "decoder gpt2: transformers is not installed (pip install hiermovie[transformers])"
-            ) from e
-        if weights is None and (min(width, depth, heads) < 1 or width % heads):
-            raise InputError(
-                f"decoder: width {width} must be a multiple of heads {heads}, depth {depth} "
-                "at least 1"
-            )
+            how = "pip install hiermovie[transformers]"
+            raise InputError(f"decoder gpt2: transformers is not installed ({how})") from e
         if weights is None:
-            self.net = GPT2LMHeadModel(
-                GPT2Config(
-                    vocab_size=n_tokens,
-                    n_embd=width,
-                    n_layer=depth,
-                    n_head=heads,
-                    n_positions=max_len,
-                    n_inner=ffn,
-                    resid_pdrop=dropout,
-                    embd_pdrop=dropout,
-                    attn_pdrop=dropout,
-                    add_cross_attention=True,
-                    bos_token_id=None,
-                    eos_token_id=None,
-                )
-            )
+            self.net = _fresh_gpt2(n_tokens, width, depth, heads, ffn, dropout, max_len)
         else:
-            try:
-                self.net = GPT2LMHeadModel.from_pretrained(
-                    str(weights),
-                    add_cross_attention=True,
-                    use_safetensors=True,
-                    local_files_only=True,
-                )
-            except (OSError, ValueError) as e:
-                raise InputError(
-                    f"{weights}: no GPT-2 in safetensors form there: {str(e).splitlines()[0]}"
-                ) from None
-            if max_len > self.net.config.n_positions:
-                raise InputError(
-                    f"{weights}: this GPT-2 has {self.net.config.n_positions} positions, "
-                    f"{max_len} are asked for"
-                )
-            old = self.net.transformer.wte.weight.detach().clone()
-            if not pieces or max(pieces.values()) >= len(old):
-                raise InputError(
-                    f"{weights}: its vocabulary of {len(old)} pieces is not that of the byte "
-                    f"pairs given ({max(pieces.values(), default=-1) + 1 if pieces else 0})"
-                )
-            self.net.resize_token_embeddings(n_tokens, mean_resizing=False)
-            rows = old.mean(0).repeat(n_tokens, 1)
-            rows[list(pieces)] = old[list(pieces.values())]
-            self.net.transformer.wte.weight.data.copy_(rows)
-        self.n_tokens, self.width, self.max_len, self._new = (
-            n_tokens,
-            self.net.config.n_embd,
-            max_len,
-            EncoderDecoderCache,
-        )
+            self.net = _gpt2_from(weights, max_len)
+            _with_pieces(self.net, weights, n_tokens, pieces)
+        self.n_tokens, self.width, self.max_len = n_tokens, self.net.config.n_embd, max_len
+        self.new_cache = EncoderDecoderCache
 
     def forward(self, memory, tokens):
         return self.net(input_ids=tokens, encoder_hidden_states=memory, use_cache=False).logits
@@ -317,12 +304,8 @@ class GPT2(nn.Module):
     def start(self, memory):
         from transformers import DynamicCache
 
-        return _Past(self._new(DynamicCache(), DynamicCache()), memory)
+        return _Past(self.new_cache(DynamicCache(), DynamicCache()), memory)
 
     def step(self, token, past):
-        return self.net(
-            input_ids=token[:, None],
-            encoder_hidden_states=past.memory,
-            past_key_values=past.cache,
-            use_cache=True,
-        ).logits[:, -1]
+        known = dict(encoder_hidden_states=past.memory, past_key_values=past.cache)
+        return self.net(input_ids=token[:, None], use_cache=True, **known).logits[:, -1]

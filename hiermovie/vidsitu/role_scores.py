@@ -6,6 +6,7 @@
 __all__ = ['references', 'role_items', 'CoreferenceScorer', 'RoleScorer', 'role_metrics']
 
 # %% ../../nbs/library/5_vidsitu/06_role_scores.ipynb #87720094
+import itertools
 import reprlib
 
 import numpy as np
@@ -84,48 +85,35 @@ def _roles_of(
     return args
 
 # %% ../../nbs/library/5_vidsitu/06_role_scores.ipynb #53a0d186
+def _text_in_all(annotations, three: list, name: str, where: str) -> tuple:
+    "A role's text in each of the three references."
+    for args in three[1:]:
+        if name not in args:
+            missing = "missing in another of the three references"
+            _bad(annotations, "annotations", f"segment {where}, role {name}: {missing}")
+    return tuple(args[name][1] for args in three)
+
+
 def role_items(
     predictions: list, split: list, annotations: list, allow_missing: bool = False
-) -> tuple:  # (segments, said, references, items)
+) -> tuple:  # (segments, their predictions, their references, items)
     """One item (segment number, mention, role, verb, hypothesis, references) per scored role of
     each event of the first reference; a role that is not predicted is an empty string.
     `InputError` names file, segment, event and role.
     """
-    said, refs, items = (
-        by_index(predictions, split, allow_missing),
-        references(split, annotations),
-        [],
-    )
-    for s, (i, p) in enumerate(said.items()):
-        for ev in EVENTS:
-            said_here, (first, *others) = (
-                _roles_of(predictions, p["vb_output"], split[i], ev),
-                [_args(annotations, r, split[i], ev) for r in refs[i]],
-            )
-            for name, (role, text) in first.items():
-                for r in others:
-                    if name not in r:
-                        _bad(
-                            annotations,
-                            "annotations",
-                            (
-                                f"segment {split[i]} {ev}, role {name}: missing in another of "
-                                "the three references"
-                            ),
-                        )
-                items.append(
-                    (
-                        s,
-                        f"{ev}_{role}",
-                        role,
-                        refs[i][0][ev]["VerbID"],
-                        said_here.get(role, ""),
-                        (text, *(r[name][1] for r in others)),
-                    )
-                )
+    predicted = by_index(predictions, split, allow_missing)
+    refs, items = references(split, annotations), []
+    for (s, (i, p)), ev in itertools.product(enumerate(predicted.items()), EVENTS):
+        answers = _roles_of(predictions, p["vb_output"], split[i], ev)
+        three = [_args(annotations, r, split[i], ev) for r in refs[i]]
+        for name, (role, _) in three[0].items():
+            texts = _text_in_all(annotations, three, name, f"{split[i]} {ev}")
+            verb = refs[i][0][ev]["VerbID"]
+            items.append((s, f"{ev}_{role}", role, verb, answers.get(role, ""), texts))
     if not items:
         _bad(annotations, "annotations", "no scored role in any reference")
-    return [split[i] for i in said], list(said.values()), [refs[i] for i in said], items
+    segments, three_of = [split[i] for i in predicted], [refs[i] for i in predicted]
+    return segments, list(predicted.values()), three_of, items
 
 # %% ../../nbs/library/5_vidsitu/06_role_scores.ipynb #1187e36a
 def _mentions(
@@ -175,51 +163,44 @@ class CoreferenceScorer:
 
     def __init__(
         self,
-        predictions: list,
-        ids: list,
-        said: list,
-        refs: list,  # per segment: id, prediction, three references
+        predictions: list,  # for messages
+        ids: list,  # of the segments
+        predicted: list,  # their predictions
+        refs: list,  # three references of each
         item_of: dict,  # (segment number, mention) -> item
-        annotations: list = (),
+        annotations: list = (),  # for messages
     ):
-        self.n, number, rows = len(ids), {}, []
-        for s, (p, three) in enumerate(zip(said, refs, strict=False)):
+        self.n, self.predictions, self.annotations = len(ids), predictions, annotations
+        rows = self.rows(ids, predicted, refs, item_of)
+        self.doc, key, system, self.item = np.array(rows, np.int64).reshape(-1, 4).T
+        keys, systems = Clusters(self.doc, key), Clusters(self.doc, system)
+        self.precision, self.recall = self.sides(systems, keys), self.sides(keys, systems)
+        found = systems.size * lea_found(systems, keys, overlaps(systems, keys))
+        self.worth = np.append(found, 0)[systems.of]  # soft LEA: what a mention's CIDEr counts
+        squares = np.bincount(systems.doc, systems.size**2, 3 * self.n)
+        self.squares = squares.reshape(self.n, 3)
+
+    def rows(self, ids, predicted, refs, item_of) -> list:
+        "(document, key cluster, system cluster or -1, item) of every mention of each reference."
+        number, rows = {}, []
+        for s, (p, three) in enumerate(zip(predicted, refs, strict=True)):
             if "Ev1" not in p["vb_output"]:
                 continue  # official rule: such a segment is left out here
             for g, ref in enumerate(three):
-                for (ev, role), (text, system) in _mentions(
-                    predictions, p["vb_output"], ref, ids[s], annotations
-                ).items():
-                    if system is not None and (s, f"{ev}_{role}") not in item_of:
-                        _bad(
-                            annotations,
-                            "annotations",
-                            (
-                                f"segment {ids[s]} {ev}, role {role}: predicted and in reference "
-                                f"{g}, but not in the first reference"
-                            ),
-                        )
-                    rows.append(
-                        (
-                            3 * s + g,
-                            number.setdefault(text, len(number)),
-                            -1 if system is None else number.setdefault(system, len(number)),
-                            item_of.get((s, f"{ev}_{role}"), 0),
-                        )
-                    )
-        self.doc, key, system, self.item = np.array(rows, np.int64).reshape(-1, 4).T
-        K, S = Clusters(self.doc, key), Clusters(self.doc, system)
-        self.precision, self.recall = (
-            one_side(a, b, 3 * self.n).reshape(self.n, 3, len(KINDS), 2)
-            for a, b in ((S, K), (K, S))
-        )
-        worth = np.append(
-            S.size * lea_found(S, K, overlaps(S, K)), 0
-        )  # soft LEA: what the CIDEr of a mention counts
-        self.worth, self.squares = (
-            worth[S.of],
-            np.bincount(S.doc, S.size**2, 3 * self.n).reshape(self.n, 3),
-        )
+                arguments = (self.predictions, p["vb_output"], ref, ids[s], self.annotations)
+                for (ev, role), (text, answer) in _mentions(*arguments).items():
+                    item = item_of.get((s, f"{ev}_{role}"))
+                    if answer is not None and item is None:
+                        only = f"predicted and in reference {g}, but not in the first reference"
+                        where = f"segment {ids[s]} {ev}, role {role}"
+                        _bad(self.annotations, "annotations", f"{where}: {only}")
+                    key = number.setdefault(text, len(number))
+                    system = -1 if answer is None else number.setdefault(answer, len(number))
+                    rows.append((3 * s + g, key, system, item or 0))
+        return rows
+
+    def sides(self, a: Clusters, b: Clusters) -> np.ndarray:
+        return one_side(a, b, 3 * self.n).reshape(self.n, 3, len(KINDS), 2)
 
     def __call__(
         self,
@@ -227,14 +208,10 @@ class CoreferenceScorer:
         item_cider: np.ndarray,  # (items,)
     ) -> dict:
         p, r = (np.einsum("s,sgkx->gkx", weights, x) for x in (self.precision, self.recall))
-        soft = np.bincount(self.doc, self.worth * item_cider[self.item], 3 * self.n).reshape(
-            self.n, 3
-        )
-        soft = np.stack([weights @ soft, weights @ self.squares], -1)
-        return dict(
-            zip(KINDS, f1(p, r).mean(0).tolist(), strict=False),
-            lea_soft=float(f1(soft, r[:, KINDS.index("lea")]).mean()),
-        )
+        soft = np.bincount(self.doc, self.worth * item_cider[self.item], 3 * self.n)
+        soft = np.stack([weights @ soft.reshape(self.n, 3), weights @ self.squares], -1)
+        lea_soft = float(f1(soft, r[:, KINDS.index("lea")]).mean())
+        return dict(zip(KINDS, f1(p, r).mean(0).tolist(), strict=True), lea_soft=lea_soft)
 
 # %% ../../nbs/library/5_vidsitu/06_role_scores.ipynb #ea1ee369
 class RoleScorer:

@@ -51,6 +51,32 @@ def _annotated(annotations, task):  # every field that the task reads, of the ri
                     )
 
 # %% ../../nbs/library/5_vidsitu/07_scores.ipynb #bcb1d24d
+def _check_split(split: list) -> None:
+    for k, segment in enumerate(split):
+        if not isinstance(segment, str):
+            found = f"entry {k} is {reprlib.repr(segment)}, expected a segment id"
+            _bad(split, "split", found)
+    if not split:
+        _bad(split, "split", "no segment")
+    segment, times = Counter(split).most_common(1)[0]
+    if times > 1:
+        _bad(split, "split", f"segment {segment} twice")
+
+
+def _check_fields(predictions: list, field: str) -> None:
+    for k, p in enumerate(predictions):
+        message = ""
+        if not isinstance(p, dict) or "ann_idx" not in p:
+            message = f"entry {k}: expected a dict with ann_idx, found {reprlib.repr(p)}"
+        elif field not in p:
+            message = f"prediction with ann_idx {p['ann_idx']}: no field {field}"
+        elif field == "vb_output" and not isinstance(p[field], dict):
+            found = f"{field} is {reprlib.repr(p[field])}, expected a dict of events"
+            message = f"prediction with ann_idx {p['ann_idx']}: {found}"
+        if message:
+            _bad(predictions, "predictions", message)
+
+
 def check_inputs(
     task: str,
     predictions: list,
@@ -63,38 +89,8 @@ def check_inputs(
     """
     if task not in FIELD:
         raise InputError(f"task {task!r}: must be verbs, roles or relations")
-    seen = Counter(
-        s
-        if isinstance(s, str)
-        else _bad(split, "split", f"entry {k} is {reprlib.repr(s)}, expected a segment id")
-        for k, s in enumerate(split)
-    )
-    if not seen:
-        _bad(split, "split", "no segment")
-    if seen.most_common(1)[0][1] > 1:
-        _bad(split, "split", f"segment {seen.most_common(1)[0][0]} twice")
-    for k, p in enumerate(predictions):
-        if not isinstance(p, dict) or "ann_idx" not in p:
-            _bad(
-                predictions,
-                "predictions",
-                f"entry {k}: expected a dict with ann_idx, found {reprlib.repr(p)}",
-            )
-        if FIELD[task] not in p:
-            _bad(
-                predictions,
-                "predictions",
-                f"prediction with ann_idx {p['ann_idx']}: no field {FIELD[task]}",
-            )
-        if task == "roles" and not isinstance(p["vb_output"], dict):
-            _bad(
-                predictions,
-                "predictions",
-                (
-                    f"prediction with ann_idx {p['ann_idx']}: vb_output is "
-                    f"{reprlib.repr(p['vb_output'])}, expected a dict of events"
-                ),
-            )
+    _check_split(split)
+    _check_fields(predictions, FIELD[task])
     for k, v in enumerate(vinfo or []):
         if not isinstance(v, dict) or not {"vid_seg_int", "vbid_lst"} <= set(v):
             _bad(vinfo, "vinfo", f"entry {k}: expected a dict with vid_seg_int and vbid_lst")

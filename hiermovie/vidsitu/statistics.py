@@ -104,6 +104,22 @@ def relation_table(segments: Segments) -> pd.DataFrame:  # event, relation, shar
     )
 
 # %% ../../nbs/library/5_vidsitu/19_statistics.ipynb #e6d6436c
+def _in_percent(segments: Segments, verbs: list, roles: list) -> list:
+    "The four things that are drawn, of one split."
+    groups = segments.annotations
+    events = [a[ev] for anns in groups for a in anns for ev in EVENTS]
+    of_verb = Counter(e["VerbID"] for e in events)
+    of_role = role_table(segments).set_index("role").share
+    of_relation = relation_table(segments).query("event == 'all'").set_index("relation").share
+    different = Counter(len({a[ev]["VerbID"] for ev in EVENTS}) for anns in groups for a in anns)
+    return [
+        [100 * of_verb[v] / len(events) for v in verbs],
+        [100 * of_role.get(role, 0) for role in roles],
+        [100 * different[k] / sum(different.values()) for k in range(1, 6)],
+        [100 * of_relation.get(r, 0) for r in RELATIONS],
+    ]
+
+
 @as_written
 def show_statistics(
     splits: dict,  # name -> Segments
@@ -114,48 +130,27 @@ def show_statistics(
     """
     import matplotlib.pyplot as plt
 
+    annotations = [a for s in splits.values() for anns in s.annotations for a in anns]
+    counted = Counter(a[ev]["VerbID"] for a in annotations for ev in EVENTS)
+    most = [v for v, _ in counted.most_common(verbs)]
+    roles = sorted({role for s in splits.values() for role in role_table(s).role})
+    titles = {
+        "events with this verb": most,
+        "events with this role": roles,
+        "annotations with so many different verbs": range(1, 6),
+        "pairs with this relation to event 3": RELATIONS,
+    }
     fig, axes = plt.subplots(2, 2, figsize=(11, 6.4))
     width = 0.8 / len(splits)
-    events = {
-        n: [a[ev] for g in s.annotations for a in g for ev in EVENTS] for n, s in splits.items()
-    }
-    top = [
-        v for v, _ in Counter(e["VerbID"] for es in events.values() for e in es).most_common(verbs)
-    ]
-    roles = sorted({r for s in splits.values() for r in role_table(s).role})
-    for k, (name, s) in enumerate(splits.items()):
-        n = Counter(e["VerbID"] for e in events[name])
-        t = role_table(s).set_index("role")
-        r = relation_table(s)
-        r = r[r.event == "all"].set_index("relation").share
-        different = Counter(
-            len({a[ev]["VerbID"] for ev in EVENTS}) for g in s.annotations for a in g
-        )
-        for ax, labels, values in (
-            (axes[0, 0], top, [100 * n[v] / len(events[name]) for v in top]),
-            (axes[0, 1], roles, [100 * t.share.get(x, 0) for x in roles]),
-            (
-                axes[1, 0],
-                range(1, 6),
-                [100 * different[i] / sum(different.values()) for i in range(1, 6)],
-            ),
-            (axes[1, 1], RELATIONS, [100 * r.get(x, 0) for x in RELATIONS]),
-        ):
+    for k, (name, segments) in enumerate(splits.items()):
+        shares = _in_percent(segments, most, roles)
+        for ax, labels, values in zip(axes.ravel(), titles.values(), shares, strict=True):
             ax.bar(np.arange(len(labels)) + k * width, values, width, label=name)
             ax.set_xticks(np.arange(len(labels)) + 0.4 - width / 2, labels, fontsize=8)
-            ax.set_ylabel("%")
-    axes[0, 0].tick_params(axis="x", rotation=90)
-    for ax, title in zip(
-        axes.ravel(),
-        (
-            "events with this verb",
-            "events with this role",
-            "annotations with so many different verbs",
-            "pairs with this relation to event 3",
-        ),
-        strict=False,
-    ):
+    for ax, title in zip(axes.ravel(), titles, strict=True):
+        ax.set_ylabel("%")
         ax.set_title(title, fontsize=10)
+    axes[0, 0].tick_params(axis="x", rotation=90)
     axes[0, 0].legend()
     fig.tight_layout()
     return fig
