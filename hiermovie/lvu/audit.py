@@ -244,46 +244,30 @@ def pairs_of(
     return pd.DataFrame(rows)
 
 # %% ../../nbs/library/6_lvu/12_audit.ipynb #7d576df4
-def told_apart(
-    published=PUBLISHED, sizes=RELEASE.test
-) -> (
-    pd.DataFrame
-):  # per task: n, pairs, told_apart, above_majority, best, second, gap, needed, clear
+def _needed_gap(best: float, n: int) -> float:
+    "The smallest gap to the best of two accuracies that is more than chance; nan: there is none."
+    gaps = (k / n for k in range(n))
+    far = (g for g in gaps if best - g >= 0 and newcombe(best, best - g, n)[0] > 0)
+    return next(far, np.nan)
+
+
+def told_apart(published=PUBLISHED, sizes=RELEASE.test) -> pd.DataFrame:
     """Of all pairs of models, how many differ by more than the interval; how many models lie above
     the majority class with their whole interval; is the best told from the second, and how large
-    a gap would have to be.
+    a gap would have to be. Columns: n, models, pairs, told_apart, above_majority, best, second,
+    gap, needed, clear; a row per task.
     """
     rows, pairs = [], pairs_of(published, sizes)
     for t in LVU_CLASSES:
         n, p = int(sizes[t]), (published[t].dropna() / 100).sort_values(ascending=False)
-        apart = pairs[pairs.task == t].exceeds
-        above = sum(
-            wilson(x * (k := tested_on(m, t, sizes)), k)[0] > RELEASE.majority[t] / 100
-            for m, x in p.items()
-        )
-        needed = next(
-            (
-                k / n
-                for k in range(n)
-                if p.iloc[0] - k / n >= 0 and newcombe(p.iloc[0], p.iloc[0] - k / n, n)[0] > 0
-            ),
-            np.nan,
-        )
-        rows.append(
-            dict(
-                task=t,
-                n=n,
-                models=len(p),
-                pairs=len(apart),
-                told_apart=int(apart.sum()),
-                above_majority=above,
-                best=p.index[0],
-                second=p.index[1],
-                gap=100 * (p.iloc[0] - p.iloc[1]),
-                needed=100 * needed,
-                clear=bool(apart.iloc[0]),
-            )
-        )
+        apart, above = pairs[pairs.task == t].exceeds, 0
+        for model, accuracy in p.items():
+            k = tested_on(model, t, sizes)
+            above += wilson(accuracy * k, k)[0] > RELEASE.majority[t] / 100
+        best = dict(best=p.index[0], second=p.index[1], gap=100 * (p.iloc[0] - p.iloc[1]))
+        best |= dict(needed=100 * _needed_gap(p.iloc[0], n), clear=bool(apart.iloc[0]))
+        counts = dict(models=len(p), pairs=len(apart), told_apart=int(apart.sum()))
+        rows.append(dict(task=t, n=n, **counts, above_majority=above, **best))
     return pd.DataFrame(rows).set_index("task")
 
 # %% ../../nbs/library/6_lvu/12_audit.ipynb #56d3d614
@@ -353,34 +337,25 @@ def rank_draws(
         )
     names = list(rows)
     tasks = list(rows[names[0]])
-    r = rng(seed, "rank draws")
-    out = np.empty((n, len(names), len(tasks)))
     for name in names:
         if list(rows[name]) != tasks or any(rows[name][t].shape[1] != len(ids[t]) for t in tasks):
-            raise InputError(
-                f"ranks: {name} and {names[0]} were not tested on the same tasks and videos"
-            )
+            message = f"{name} and {names[0]} were not tested on the same tasks and videos"
+            raise InputError(f"ranks: {message}")
     every = sorted({v for t in tasks for v in ids[t]})
     at = {t: np.searchsorted(every, ids[t]) for t in tasks}
+    r = rng(seed, "rank draws")
+
+    def drawn_score(x, weights) -> float:  # x: (seeds, videos); seeds are drawn too
+        return np.average(x[r.integers(len(x), size=len(x))].mean(0), weights=weights)
+
+    out = np.empty((n, len(names), len(tasks)))
     for k in range(n):
         drawn = np.zeros(len(every))
         while not all(drawn[at[t]].any() for t in tasks):
-            drawn = np.bincount(
-                r.integers(len(every), size=len(every)), minlength=len(every)
-            ).astype(float)
-        scores = np.array(
-            [
-                [
-                    np.average(
-                        (x := rows[name][t])[r.integers(len(x), size=len(x))].mean(0),
-                        weights=drawn[at[t]],
-                    )
-                    for t in tasks
-                ]
-                for name in names
-            ]
-        )
-        out[k] = ranks(scores.round(9), [t not in LVU_REGRESSION for t in tasks])
+            videos = r.integers(len(every), size=len(every))
+            drawn = np.bincount(videos, minlength=len(every)).astype(float)
+        scores = [[drawn_score(rows[name][t], drawn[at[t]]) for t in tasks] for name in names]
+        out[k] = ranks(np.array(scores).round(9), [t not in LVU_REGRESSION for t in tasks])
     return names, out
 
 # %% ../../nbs/library/6_lvu/12_audit.ipynb #9d09edab
@@ -452,6 +427,97 @@ def show_ranks(u: pd.DataFrame, paper: dict | None = None):  # paper: row -> mea
     return fig
 
 # %% ../../nbs/library/6_lvu/12_audit.ipynb #94d02174
+def _listed(rows: pd.DataFrame, words) -> str:
+    return ", ".join(words(name, row) for name, row in rows.iterrows())
+
+
+def _on_sizes(known: pd.DataFrame) -> str:
+    sizes = known.test
+    small, large = sizes.idxmin(), sizes.idxmax()
+    least = (
+        f"The smallest test set of a classification ({small}) has {sizes.min()} videos; one of "
+        f"them is worth {100 / sizes.min():.2f} points of accuracy, and the 95% interval of an "
+        f"accuracy of one half is {_width(sizes.min()):.0f} points wide."
+    )
+    if sizes.max() == sizes.min():
+        return f"{least} The others are of the same size."
+    width = _width(sizes.max())
+    return f"{least} In the largest ({large}, {sizes.max()} videos) it is {width:.0f} points."
+
+
+def _on_majority(known: pd.DataFrame) -> str:
+    high, low = known.majority.idxmax(), known.majority.idxmin()
+    drawing = 100 / known.in_train[low]
+    always = (
+        f"Always answering the most frequent training class scores {known.majority.max():.2f}% "
+        f"in {high} and {known.majority[low]:.2f}% in {low}"
+    )
+    if known.majority[low] >= drawing:
+        return f"{always}."
+    classes = int(known.in_train[low])
+    return f"{always}, where drawing one of its {classes} training classes scores {drawing:.1f}%."
+
+
+def _on_dead_classes(known: pd.DataFrame) -> str:
+    dead = known[known.classes > known.in_test]
+    named = _listed(dead, lambda task, r: f"{int(r.classes - r.in_test)} in {task}")
+    return f"Classes that a head has and no test video: {named or 'none'}."
+
+# %% ../../nbs/library/6_lvu/12_audit.ipynb #b44077b8
+def _on_leaks(c: pd.DataFrame, total: dict) -> list:
+    elsewhere = (
+        f"{total['trained_elsewhere']} of {total['test_videos']} test videos are training videos "
+        "of another task; "
+    )
+    shared = c[c.videos_of_shared_movies > 0]
+    if shared.empty:
+        out = [f"{elsewhere}no movie lies in train and test of a task."]
+    else:
+        named = _listed(
+            shared,
+            lambda t, r: f"{t}: {int(r.videos_of_shared_movies)} of {int(r.test)} test videos",
+        )
+        where = f"in {len(shared)} of {len(c)} tasks movies lie in train and test"
+        out = [f"{elsewhere}{where} ({named})."]
+    seen = c[(c.train_val > 0) | (c.val_test > 0)]
+    if len(seen):
+        named = _listed(seen, lambda t, r: f"{t}: {int(r.train_val)} and {int(r.val_test)} movies")
+        out.append(
+            "Movies lie in train and validation, or in validation and test, in "
+            f"{len(seen)} of {len(c)} tasks ({named}), so a choice made on validation videos has "
+            "seen them."
+        )
+    return out
+
+
+def _on_published(apart: pd.DataFrame) -> list:
+    above = _listed(apart, lambda t, r: f"{t} {int(r.above_majority)} of {int(r.models)}")
+    pairs, told = apart.pairs.sum(), apart.told_apart.sum()
+    clear = f" ({', '.join(apart.index[apart.clear])})" if apart.clear.any() else ""
+    return [
+        f"Published models whose whole interval lies above the majority class: {above}.",
+        f"Of {pairs} pairs of published accuracies {told} ({100 * told / pairs:.0f}%) can be told "
+        "apart by the printed numbers alone (they differ by more than their 95% interval); the "
+        f"best model is told from the second in {apart.clear.sum()} of {len(apart)} tasks{clear}. "
+        "For the two errors nothing can be said, since they were printed without anything to "
+        "make an interval of.",
+    ]
+
+
+def _on_our_rows(own: pd.DataFrame) -> str:
+    lead = own.mean_rank.idxmin()
+    ahead = ", ".join(f"{100 * v:.0f}% ({k})" for k, v in own.drop(lead).behind.items())
+    said = (
+        f"Of our rows {lead} has the best mean rank, {own.mean_rank.min():.1f} (95% of the draws "
+        f"of videos and seeds: {own.low[lead]:.1f} to {own.high[lead]:.1f}); it is ahead of the "
+        f"others in {ahead} of the draws."
+    )
+    if own.seeds.min() >= 5:
+        return said
+    few = f"With {own.seeds.min()} seeds, fewer than five"
+    return f"{said} {few}, the share of luck in training is hardly known."
+
+# %% ../../nbs/library/6_lvu/12_audit.ipynb #20ae5308
 def conclusions(
     census_: pd.DataFrame = RELEASE,
     total: dict = RELEASE_TOTAL,
@@ -459,115 +525,15 @@ def conclusions(
     own: pd.DataFrame | None = None,
 ) -> list:  # of sentences
     "What the audit found, as sentences computed from its tables."
-    c = census_
-    known = c[c.majority.notna()] if "majority" in c else c[:0]
+    known = census_[census_.majority.notna()] if "majority" in census_ else census_[:0]
     if known.empty:
         raise InputError("audit: no classification task among those that were counted")
-    sizes = known.test
-    small, large = sizes.idxmin(), sizes.idxmax()
-    out = [
-        (
-            f"The smallest test set of a classification ({small}) has {sizes.min()} videos; one "
-            f"of them is worth {100 / sizes.min():.2f} points of accuracy, and the 95% interval "
-            f"of an accuracy of one half is {_width(sizes.min()):.0f} points wide."
-        )
-        + (
-            (
-                f" In the largest ({large}, {sizes.max()} videos) it is "
-                f"{_width(sizes.max()):.0f} points."
-            )
-            if sizes.max() > sizes.min()
-            else " The others are of the same size."
-        )
-    ]
-    low = known.majority.idxmin()
-    drawing = 100 / known.in_train[low]
-    out.append(
-        (
-            "Always answering the most frequent training class scores "
-            f"{known.majority.max():.2f}% in {known.majority.idxmax()} and "
-            f"{known.majority[low]:.2f}% in {low}"
-        )
-        + (
-            (
-                f", where drawing one of its {int(known.in_train[low])} training classes scores "
-                f"{drawing:.1f}%."
-            )
-            if known.majority[low] < drawing
-            else "."
-        )
-    )
-    dead = {t: int(r.classes - r.in_test) for t, r in known.iterrows() if r.classes > r.in_test}
-    out.append(
-        "Classes that a head has and no test video: "
-        + (", ".join(f"{n} in {t}" for t, n in dead.items()) or "none")
-        + "."
-    )
-    shared = c[c.videos_of_shared_movies > 0]
-    out.append(
-        (
-            f"{total['trained_elsewhere']} of {total['test_videos']} test videos are training "
-            "videos of another task; "
-        )
-        + (
-            (
-                f"in {len(shared)} of {len(c)} tasks movies lie in train and test "
-                f"({', '.join(f'{t}: {int(r.videos_of_shared_movies)} of {int(r.test)} test videos' for t, r in shared.iterrows())})."
-            )
-            if len(shared)
-            else "no movie lies in train and test of a task."
-        )
-    )
-    seen = c[(c.train_val > 0) | (c.val_test > 0)]
-    if len(seen):
-        out.append(
-            f"Movies lie in train and validation, or in validation and test, in {len(seen)} "
-            f"of {len(c)} tasks "
-            f"({', '.join(f'{t}: {int(r.train_val)} and {int(r.val_test)} movies' for t, r in seen.iterrows())}), "
-            "so a choice made on validation videos has seen them."
-        )
+    out = [_on_sizes(known), _on_majority(known), _on_dead_classes(known)]
+    out += _on_leaks(census_, total)
     if apart is not None:
-        out.append(
-            "Published models whose whole interval lies above the majority class: "
-            + ", ".join(
-                f"{t} {int(r.above_majority)} of {int(r.models)}" for t, r in apart.iterrows()
-            )
-            + "."
-        )
-    if apart is not None:
-        out.append(
-            (
-                f"Of {apart.pairs.sum()} pairs of published accuracies {apart.told_apart.sum()} "
-                f"({100 * apart.told_apart.sum() / apart.pairs.sum():.0f}%) can be told apart by "
-                "the printed numbers alone (they differ by more than their 95% interval); the "
-                f"best model is told from the second in {apart.clear.sum()} of {len(apart)} tasks"
-            )
-            + (f" ({', '.join(apart.index[apart.clear])})" if apart.clear.any() else "")
-            + (
-                ". For the two errors nothing can be said, since they were printed without "
-                "anything to make an interval of."
-            )
-        )
+        out += _on_published(apart)
     if own is not None:
-        lead = own.mean_rank.idxmin()
-        rivals = own.drop(lead)
-        out.append(
-            (
-                f"Of our rows {lead} has the best mean rank, {own.mean_rank.min():.1f} (95% of "
-                f"the draws of videos and seeds: {own.low[lead]:.1f} to {own.high[lead]:.1f}); "
-                "it is ahead of the others in "
-            )
-            + ", ".join(f"{100 * v:.0f}% ({k})" for k, v in rivals.behind.items())
-            + " of the draws."
-            + (
-                (
-                    f" With {own.seeds.min()} seeds, fewer than five, the share of luck in "
-                    "training is hardly known."
-                )
-                if own.seeds.min() < 5
-                else ""
-            )
-        )
+        out.append(_on_our_rows(own))
     return out
 
 # %% ../../nbs/library/6_lvu/12_audit.ipynb #2c1a463d

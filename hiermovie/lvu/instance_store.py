@@ -55,34 +55,61 @@ def _indexed(store, names, backbone, coverage):
     return index, coverage
 
 # %% ../../nbs/library/6_lvu/09_instance_store.ipynb #60e4f8ff
+def _weights_of(detector) -> str:
+    state = detector[0].state_dict().values()
+    return _fingerprint(b"".join(v.cpu().numpy().tobytes() for v in state))
+
+
+class _Source:
+    "Where the boxes of a video come from, and how its instances are made."
+
+    def __init__(self, store, model, settings: dict, min_score: float, detector, backbone: str):
+        self.store, self.model, self.settings = Path(store), model, settings
+        self.min_score, self.detector = min_score, detector
+        how = dict(settings, backbone=backbone, min_score=min_score)
+        self.how = json.dumps(how, sort_keys=True)
+        self.weights = _weights_of(detector) if detector else ""
+
+    def has(self, stem: str, origin: str) -> bool:
+        "Is a video's file there, whole, and made in this way?"
+        try:
+            return len(read_instances(self.store, stem, self.model.dim, origin)) > 0
+        except InputError:
+            return False
+
+    def keep(self, video: Path) -> None:
+        "Instances of a video in the store, unless they lie there already."
+        path = video.parent.parent / "boxes" / f"{video.stem}.csv"
+        boxes = self.weights or _fingerprint(need_file(path, "table of boxes").read_bytes())
+        origin = self.how + boxes
+        if self.has(video.stem, origin):
+            return
+        if self.detector:
+            path, (net, names) = self.store / "boxes" / f"{video.stem}.csv", self.detector
+            write_table(path, detect(net, video, names, self.settings.get("every", 1)))
+        boxes = read_boxes(path, self.min_score)
+        instances = video_instances(self.model, video, boxes, **self.settings)
+        save_instances(self.store, video.stem, instances, origin)
+
+
 def extract_instances(
     store: str | Path,
     model: RegionFeatures,
     videos: list,
     settings: dict,  # of `video_instances`
     min_score: float = 0.8,
-    detector: tuple
-    | None = None,  # as `load_detector` gives it; None: boxes/<video>.csv beside the videos
+    detector: tuple | None = None,  # of `load_detector`; None: boxes/<video>.csv beside the videos
     backbone: str = "",  # maker of the features
 ) -> tuple:  # (index, Coverage)
     """Instances of every video, into a store; a video that cannot be used costs a line in the
     coverage.
     """
-    done, how = (
-        [],
-        json.dumps(dict(settings, backbone=backbone, min_score=min_score), sort_keys=True),
-    )
     stems = pd.Series([p.stem for p in videos])
-    weights = (
-        _fingerprint(b"".join(v.cpu().numpy().tobytes() for v in detector[0].state_dict().values()))
-        if detector
-        else ""
-    )
     if stems.duplicated().any():
-        raise InputError(
-            f"{store}: two videos are called {stems[stems.duplicated()].iloc[0]}; their "
-            "instances would overwrite each other"
-        )
+        twice = stems[stems.duplicated()].iloc[0]
+        what = "their instances would overwrite each other"
+        raise InputError(f"{store}: two videos are called {twice}; {what}")
+    source, done = _Source(store, model, settings, min_score, detector, backbone), []
     with (
         kept_coverage(Path(store) / "coverage.csv") as coverage,
         on_device(model),
@@ -90,24 +117,7 @@ def extract_instances(
     ):
         for p in tqdm(videos, desc="instances", mininterval=5):
             try:
-                path = p.parent.parent / "boxes" / f"{p.stem}.csv"
-                origin = how + (
-                    weights or _fingerprint(need_file(path, "table of boxes").read_bytes())
-                )
-                try:
-                    read_instances(store, p.stem, model.dim, origin)
-                except InputError:
-                    if detector:
-                        path = Path(store) / "boxes" / f"{p.stem}.csv"
-                        write_table(
-                            path, detect(detector[0], p, detector[1], settings.get("every", 1))
-                        )
-                    save_instances(
-                        store,
-                        p.stem,
-                        video_instances(model, p, read_boxes(path, min_score), **settings),
-                        origin,
-                    )
+                source.keep(p)
                 coverage.ok(p.name)
                 done.append(p.stem)
             except (InputError, OSError) as e:

@@ -29,47 +29,37 @@ class Instances:
     features: np.ndarray  # (N, D) float32
 
     def __post_init__(self):
-        kinds = dict(
-            seconds=("iu", 1), boxes=("f", 2), tracks=("iu", 1), shots=("iu", 1), features=("f", 2)
-        )
-        for k, (kind, axes) in kinds.items():
-            x = getattr(self, k)
+        kinds = dict(seconds=1, boxes=2, tracks=1, shots=1, features=2)  # name -> axes
+        for name, axes in kinds.items():
+            x, kind = getattr(self, name), "iu" if axes == 1 else "f"
             if not isinstance(x, np.ndarray) or x.dtype.kind not in kind or x.ndim != axes:
-                raise InputError(
-                    f"instances: {k} must be an array of "
-                    f"{'whole numbers' if kind == 'iu' else 'floats'} with {axes} axes, "
-                    f"found {getattr(x, 'dtype', type(x).__name__)} {getattr(x, 'shape', '')}"
-                )
-        n, b = len(self.seconds), self.boxes
-        if (
-            not n
-            or {len(self.boxes), len(self.tracks), len(self.shots), len(self.features)} != {n}
-            or b.shape != (n, 4)
-            or self.features.ndim != 2
-        ):
+                words = "whole numbers" if axes == 1 else "floats"
+                found = f"{getattr(x, 'dtype', type(x).__name__)} {getattr(x, 'shape', '')}"
+                expected = f"an array of {words} with {axes} axes"
+                raise InputError(f"instances: {name} must be {expected}, found {found}")
+        n, shape = len(self.seconds), self.boxes.shape
+        lengths = {len(getattr(self, name)) for name in kinds}
+        if not n or lengths != {n} or shape != (n, 4):
             raise InputError(
-                f"instances: {n} seconds, boxes {b.shape}, {len(self.tracks)} tracks, "
+                f"instances: {n} seconds, boxes {shape}, {len(self.tracks)} tracks, "
                 f"{len(self.shots)} shots, features {self.features.shape}; expected one row "
                 "of each for every instance, and at least one"
             )
-        bad = ~(
-            np.isfinite(b).all(1)
-            & (b[:, 0] < b[:, 2])
-            & (b[:, 1] < b[:, 3])
-            & (b >= -0.01).all(1)
-            & (b <= 1.01).all(1)
-        )
+        self._need_values()
+
+    def _need_values(self) -> None:
+        b = self.boxes
+        inside = np.isfinite(b).all(1) & (b >= -0.01).all(1) & (b <= 1.01).all(1)
+        bad = ~(inside & (b[:, 0] < b[:, 2]) & (b[:, 1] < b[:, 3]))
         if bad.any():
-            raise InputError(
-                f"instances: box {b[bad][0].tolist()} at second {self.seconds[bad][0]}; "
-                "expected x1 < x2, y1 < y2, all in 0..1"
-            )
+            where = f"box {b[bad][0].tolist()} at second {self.seconds[bad][0]}"
+            raise InputError(f"instances: {where}; expected x1 < x2, y1 < y2, all in 0..1")
         if not np.isfinite(self.features).all():
             raise InputError("instances: a feature is not finite")
-        for k in ("seconds", "shots"):
-            x = getattr(self, k)
+        for name in ("seconds", "shots"):
+            x = getattr(self, name)
             if (x[1:] < x[:-1]).any() or (x < 0).any():
-                raise InputError(f"instances: {k} must not be negative, and must not go back")
+                raise InputError(f"instances: {name} must not be negative, and must not go back")
 
     def __len__(self):
         return len(self.seconds)

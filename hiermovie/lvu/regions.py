@@ -68,13 +68,33 @@ class RegionFeatures(nn.Module):
         )
 
 # %% ../../nbs/library/6_lvu/08_regions.ipynb #45d9ee1f
+_CORNERS = ["x1", "y1", "x2", "y2"]
+
+
+def _largest(table: pd.DataFrame, seconds, most: int) -> pd.DataFrame:
+    "Boxes at these seconds: those with the highest scores, then the largest."
+    size = (table.x2 - table.x1) * (table.y2 - table.y1)
+    rows = table.assign(size=size)[table.second.isin(seconds)]
+    order = dict(ascending=[True, False, False], kind="stable")
+    rows = rows.sort_values(["second", "score", "size"], **order)
+    return rows.groupby("second").head(most).reset_index(drop=True)
+
+
+def _clips_around(model, path, seconds: list, event_s: float, duration: float) -> torch.Tensor:
+    "A clip around the middle of each second, inside the video."
+    cfg, last = model.backbone.cfg, max(0.0, duration - event_s)
+    starts = [min(max(0.0, s + 0.5 - event_s / 2), last) for s in seconds]
+    times = [within(clip_times(a, a + event_s, cfg.frames), duration) for a in starts]
+    return torch.stack([to_clip(frames) for frames in read_clips(path, times, cfg.size)])
+
+
 def video_instances(
     model: RegionFeatures,
     path: str | Path,
     table: pd.DataFrame,  # boxes
-    every: int = 1,  # seconds between looks
-    event_s: float = 2.0,  # length of the clip around each look
-    most: int = 8,  # boxes per look: those with the highest scores, then the largest
+    every: int = 1,  # seconds between two sampled ones
+    event_s: float = 2.0,  # length of the clip around each sampled second
+    most: int = 8,  # boxes per sampled second: the highest scores, then the largest
     batch: int = 16,
     shot_limit: float = 0.75,
     min_overlap: float = 0.2,
@@ -87,53 +107,23 @@ def video_instances(
         raise InputError(f"event_s = {event_s!r}: must be above 0")
     duration = probe(path).duration
     n = max(1, int(duration + 0.05))
-    looks = np.arange(min(every // 2, n - 1), n, every)
-    size = (table.x2 - table.x1) * (table.y2 - table.y1)
-    t = (
-        table.assign(size=size)[table.second.isin(looks)]
-        .sort_values(["second", "score", "size"], ascending=[True, False, False], kind="stable")
-        .groupby("second")
-        .head(most)
-        .reset_index(drop=True)
-    )
-    if t.empty:
-        raise InputError(f"{path}: no box at any of {len(looks)} looked-at seconds")
-    seconds = sorted(t.second.unique())
-    shots = dict(zip(looks, find_shots(path, looks, shot_limit), strict=False))
-    out = []
+    sampled = np.arange(min(every // 2, n - 1), n, every)
+    boxes = _largest(table, sampled, most)
+    if boxes.empty:
+        raise InputError(f"{path}: no box at any of {len(sampled)} sampled seconds")
+    seconds, features = sorted(boxes.second.unique()), []
+    shots = dict(zip(sampled, find_shots(path, sampled, shot_limit), strict=True))
+    device = next(model.parameters()).device
     for k in range(0, len(seconds), batch):
         part = seconds[k : k + batch]
-        start = [min(max(0.0, s + 0.5 - event_s / 2), max(0.0, duration - event_s)) for s in part]
-        clips = torch.stack(
-            [
-                to_clip(f)
-                for f in read_clips(
-                    path,
-                    [
-                        within(clip_times(a, a + event_s, model.backbone.cfg.frames), duration)
-                        for a in start
-                    ],
-                    model.backbone.cfg.size,
-                )
-            ]
-        )
+        clips = _clips_around(model, path, part, event_s, duration)
+        corners = [boxes.loc[boxes.second == s, _CORNERS].to_numpy(copy=True) for s in part]
         with torch.no_grad():
-            out.append(
-                model(
-                    clips.to(next(model.parameters()).device),
-                    [
-                        t.loc[t.second == s, ["x1", "y1", "x2", "y2"]].to_numpy(copy=True)
-                        for s in part
-                    ],
-                )
-                .float()
-                .cpu()
-                .numpy()
-            )
+            features.append(model(clips.to(device), corners).float().cpu().numpy())
     return Instances(
-        t.second.to_numpy(),
-        t[["x1", "y1", "x2", "y2"]].to_numpy(np.float32).clip(0, 1),
-        link(t, shots, min_overlap, every),
-        np.array([shots[s] for s in t.second]),
-        np.concatenate(out),
+        boxes.second.to_numpy(),
+        boxes[_CORNERS].to_numpy(np.float32).clip(0, 1),
+        link(boxes, shots, min_overlap, every),
+        np.array([shots[s] for s in boxes.second]),
+        np.concatenate(features),
     )

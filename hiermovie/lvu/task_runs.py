@@ -54,7 +54,7 @@ def run_task(
     model,
     task: str,
     windows,
-    splits: dict,  # splits: as `read_splits` gives them
+    splits: dict,  # as `read_splits` gives them
     seed: int = 0,
     epochs: int = 10,
     batch: int = 16,
@@ -69,28 +69,14 @@ def run_task(
         raise InputError(f"choose {choose!r}: must be val or last")
     data, classes = TaskWindows(splits["train"], windows, seed), task in LVU_CLASSES
     chosen = ChosenOnVal(model, task, windows, splits["val"]) if choose == "val" else None
-    log = fit(
-        model,
-        lvu_loss,
-        Batches(data, batch, seed, collate=data.collate),
-        epochs,
-        lr,
-        weight_decay,
-        seed=seed,
-        desc=f"{task}, seed {seed}",
-        options=FitOptions(each_epoch=chosen),
-    )
+    batches = Batches(data, batch, seed, collate=data.collate)
+    how = dict(seed=seed, desc=f"{task}, seed {seed}", options=FitOptions(each_epoch=chosen))
+    log = fit(model, lvu_loss, batches, epochs, lr, weight_decay, **how)
     epoch = chosen.restore() if chosen else epochs - 1
     with on_device(model):
-        said = {
+        answers = {
             s: predict_lvu(model, windows, splits[s].video_id, classes) for s in ("val", "test")
         }
-    return dict(
-        scores=dict(
-            seed=seed,
-            epoch=epoch,
-            **lvu_metrics(task, said["test"], splits["test"], splits["train"], allow_missing=True),
-        ),
-        log=log.assign(task=task, seed=seed),
-        **said,
-    )
+    tested = (answers["test"], splits["test"], splits["train"])
+    scores = dict(seed=seed, epoch=epoch) | lvu_metrics(task, *tested, allow_missing=True)
+    return dict(scores=scores, log=log.assign(task=task, seed=seed), **answers)

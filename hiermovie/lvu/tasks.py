@@ -35,6 +35,34 @@ def _numbers(table, column, path, low):
     return values
 
 # %% ../../nbs/library/6_lvu/01_tasks.ipynb #c558c9af
+_COLUMNS = {"like_ratio": ["like_count", "dislike_count"], "view_count": ["view_count"]}
+
+
+def _need_rows(path, bad: pd.Series, message) -> None:
+    "`InputError` names the first row that is bad; `message` is called with its index."
+    if bad.any():
+        first = bad.idxmax()
+        raise InputError(f"{path}, row {int(first) + 2}: {message(first)}")
+
+
+def _target(table: pd.DataFrame, task: str, path) -> pd.Series:
+    "Class numbers, or the release's regression targets."
+    if task == "like_ratio":
+        like, dislike = (_numbers(table, c, path, 0) for c in _COLUMNS[task])
+        nothing = "no likes and no dislikes, the ratio does not exist"
+        _need_rows(path, like + dislike == 0, lambda _: nothing)
+        return 10 * like / (like + dislike) - LVU_REGRESSION[task]
+    if task == "view_count":
+        return np.log(_numbers(table, "view_count", path, 1)) - LVU_REGRESSION[task]
+    number, last = _numbers(table, "class_id", path, 0), LVU_CLASSES[task] - 1
+    _need_rows(
+        path,
+        (number > last) | (number % 1 != 0),
+        lambda k: f"class_id {table.class_id[k]}, {task} has classes 0 to {last}",
+    )
+    return number.astype(int)
+
+
 def read_lvu(
     root,  # folder with one folder per task (or with lvu_1.0 in it)
     task: str,
@@ -47,57 +75,16 @@ def read_lvu(
         raise InputError(f"task {task!r}: must be one of {', '.join(LVU_TASKS)}")
     root = Path(root)
     root = root / "lvu_1.0" if (root / "lvu_1.0").is_dir() else root
-    path, first = (
-        root / task / f"{split}.csv",
-        {"like_ratio": ["like_count", "dislike_count"], "view_count": ["view_count"]}.get(
-            task, ["class_id", "class_name"]
-        ),
-    )
-    table = read_table(
-        path,
-        [*first, "youtube_id", "imdb_id"],
-        sep=" ",
-        dtype=str,
-        keep_default_na=False,
-        quoting=csv.QUOTE_NONE,
-    )
+    path = root / task / f"{split}.csv"
+    columns = [*_COLUMNS.get(task, ["class_id", "class_name"]), "youtube_id", "imdb_id"]
+    how = dict(sep=" ", dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE)
+    table = read_table(path, columns, **how)
     if not len(table):
         raise InputError(f"{path}: no row")
-    if task == "like_ratio":
-        like, dislike = (_numbers(table, c, path, 0) for c in first)
-        if (like + dislike == 0).any():
-            raise InputError(
-                f"{path}, row {int((like + dislike == 0).idxmax()) + 2}: no likes and no "
-                "dislikes, the ratio does not exist"
-            )
-        target = 10 * like / (like + dislike) - LVU_REGRESSION[task]
-    elif task == "view_count":
-        target = np.log(_numbers(table, first[0], path, 1)) - LVU_REGRESSION[task]
-    else:
-        number = _numbers(table, "class_id", path, 0)
-        bad = (number >= LVU_CLASSES[task]) | (number % 1 != 0)
-        if bad.any():
-            raise InputError(
-                f"{path}, row {int(bad.idxmax()) + 2}: class_id "
-                f"{table.class_id[bad.idxmax()]}, {task} has classes 0 to "
-                f"{LVU_CLASSES[task] - 1}"
-            )
-        target = number.astype(int)
-    odd = ~table.youtube_id.str.fullmatch(r"[\w-]+")
-    if odd.any():
-        raise InputError(
-            f"{path}, row {int(odd.idxmax()) + 2}: youtube_id "
-            f"{table.youtube_id[odd.idxmax()]!r}, expected letters, digits, - and _"
-        )
-    if not np.isfinite(target.astype(float)).all():
-        raise InputError(
-            f"{path}, row {int((~np.isfinite(target.astype(float))).idxmax()) + 2}: counts "
-            "too large"
-        )
-    again = table.youtube_id.duplicated()
-    if again.any():
-        raise InputError(
-            f"{path}, row {int(again.idxmax()) + 2}: video "
-            f"{table.youtube_id[again.idxmax()]} is there already"
-        )
-    return pd.DataFrame(dict(video_id=table.youtube_id, movie_id=table.imdb_id, target=target))
+    target, ids = _target(table, task, path), table.youtube_id
+    expected = "expected letters, digits, - and _"
+    odd = ~ids.str.fullmatch(r"[\w-]+")
+    _need_rows(path, odd, lambda k: f"youtube_id {ids[k]!r}, {expected}")
+    _need_rows(path, ~np.isfinite(target.astype(float)), lambda _: "counts too large")
+    _need_rows(path, ids.duplicated(), lambda k: f"video {ids[k]} is there already")
+    return pd.DataFrame(dict(video_id=ids, movie_id=table.imdb_id, target=target))

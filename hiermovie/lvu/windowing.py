@@ -77,7 +77,7 @@ def lvu_coverage(
     window_s: float = 60.0,
     event_s: float = 2.0,
     tasks=LVU_TASKS,
-    durations: dict | None = None,  # durations: video id -> seconds, as `read_durations` gives them
+    durations: dict | None = None,  # video id -> seconds, as `read_durations` gives them
     short: str = "pad",  # or refuse: no video may be shorter than a window
 ) -> pd.DataFrame:  # task, split, videos, features, instances, short, cut
     """How many videos of every split there are, how many are shorter than a window, and of how many
@@ -91,35 +91,23 @@ def lvu_coverage(
         raise InputError(
             f"window_s {window_s:g}: a window must hold an event of {event_s:g} s at least"
         )
-    rows = []
-    for task in tasks:
-        for split, t in read_splits(root, task).items():
-            brief = [
-                (k, v)
-                for k, v in enumerate(t.video_id)
-                if v in events and events[v] * event_s < window_s
-            ]
-            if brief and short == "refuse":
-                raise InputError(
-                    f"{Path(root)}: {task}/{split}.csv, row {brief[0][0] + 2}: video "
-                    f"{brief[0][1]} lasts {events[brief[0][1]] * event_s:g} s, shorter than "
-                    f"a window of {window_s:g} s (as {len(brief) - 1} others)"
-                )
-            rows.append(
-                dict(
-                    task=task,
-                    split=split,
-                    videos=len(t),
-                    features=int(t.video_id.isin(list(events)).sum()),
-                    instances=int(t.video_id.isin(list(instances)).sum()),
-                    short=len(brief),
-                    cut=sum(
-                        events[v] * event_s < 0.9 * durations[v]
-                        for v in t.video_id
-                        if v in events and v in (durations or {})
-                    ),
-                )
+    rows, root = [], Path(root)
+    for task, split, ids in (
+        (task, split, t.video_id) for task in tasks for split, t in read_splits(root, task).items()
+    ):
+        present = [v for v in ids if v in events]
+        brief = [v for v in present if events[v] * event_s < window_s]
+        if brief and short == "refuse":
+            row, lasts = list(ids).index(brief[0]) + 2, events[brief[0]] * event_s
+            raise InputError(
+                f"{root}: {task}/{split}.csv, row {row}: video {brief[0]} lasts {lasts:g} s, "
+                f"shorter than a window of {window_s:g} s (as {len(brief) - 1} others)"
             )
+        known = durations or {}
+        cut = [v for v in present if v in known and events[v] * event_s < 0.9 * known[v]]
+        has = dict(features=len(present), instances=int(ids.isin(list(instances)).sum()))
+        counts = dict(videos=len(ids), **has, short=len(brief), cut=len(cut))
+        rows.append(dict(task=task, split=split) | counts)
     return pd.DataFrame(rows)
 
 # %% ../../nbs/library/6_lvu/02_windowing.ipynb #a9ce3544
