@@ -17,7 +17,8 @@ __getattr__, __dir__, __all__ = door(
         write_tables probe_table published_table
     """,
     plots="""
-        COLOURS show_bars show_lvu show_losses gather_sweep show_sweep show_two_levels
+        COLOURS panels show_bars show_lvu show_losses gather_sweep show_sweep
+        show_two_levels
     """,
     page="html_table figure figures write_page best_of",
     examples="pick_segments example_video example played",

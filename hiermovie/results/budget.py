@@ -88,24 +88,13 @@ def paper_work(
     "The stages whose cost matters, at the sizes of runs/profiles/paper.yaml on 8 GPUs."
     clip, net = torch.empty(1, 3, 32, 224, 224, device="meta"), meta(SlowFast())
     other = meta(motion_backbone(net.cfg))
-    F, M, kept, kept_m = (
-        forward_flops(net, clip),
-        forward_flops(other, clip),
-        kept_bytes(net, clip),
-        kept_bytes(other, clip),
-    )
-    encoder, weights = (
-        meta(Contextualizer(ContextualizerConfig(2304, 1024, 3, 8, 2048, 0.1))),
-        4 * sum(p.numel() for p in net.parameters()),
-    )
-    C = (
-        forward_flops(
-            encoder,
-            torch.empty(1, 30, 2304, device="meta"),
-            torch.zeros(1, 30, dtype=torch.bool, device="meta"),
-        )
-        / 30
-    )
+    F, kept = forward_flops(net, clip), kept_bytes(net, clip)
+    M, kept_m = forward_flops(other, clip), kept_bytes(other, clip)
+    weights = 4 * sum(p.numel() for p in net.parameters())
+    encoder = meta(Contextualizer(ContextualizerConfig(2304, 1024, 3, 8, 2048, 0.1)))
+    sequence = torch.empty(1, 30, 2304, device="meta")
+    nothing_padded = torch.zeros(1, 30, dtype=torch.bool, device="meta")
+    C = forward_flops(encoder, sequence, nothing_padded) / 30
     events, segments = movie_hours * 1800, 29_220 * 5
     return [
         Work("backbone, supervised", kinetics * 196, 3 * F, 1, kept, 8, weights),
@@ -117,6 +106,23 @@ def paper_work(
     ]
 
 # %% ../../nbs/library/7_results/10_budget.ipynb #3e057542
+def _cost(work: Work, machine: Machine) -> dict:
+    compute = work.items * work.flops / (machine.gpus * machine.gpu_tflops * 1e12) / 3600
+    decode = work.items * work.decodes / (machine.cores * machine.decode_per_core) / 3600
+    hours = max(compute, decode)
+    return {
+        "stage": work.name,
+        "computing (h)": compute,
+        "decoding (h)": decode,
+        "hours": hours,
+        "waits for": "decoding" if decode > compute else "computing",
+        "GPU hours": hours * machine.gpus,
+        "price (USD)": hours * machine.gpus * machine.price,
+        "activations (GiB per GPU)": work.kept and work.kept / 2 * work.batch / 2**30,
+        "stored (GiB)": work.stored / 2**30,
+    }
+
+
 def plan(
     work: list, machine: Machine = Machine()
 ) -> pd.DataFrame:  # one row per stage, and their sum
@@ -125,39 +131,9 @@ def plan(
     """
     if min(machine.gpus, machine.cores, machine.gpu_tflops, machine.decode_per_core) <= 0:
         raise InputError(f"plan: everything of the machine must be above 0, got {machine}")
-    rows = []
-    for w in work:
-        compute, decode = (
-            w.items * w.flops / (machine.gpus * machine.gpu_tflops * 1e12) / 3600,
-            w.items * w.decodes / (machine.cores * machine.decode_per_core) / 3600,
-        )
-        hours = max(compute, decode)
-        rows.append(
-            {
-                "stage": w.name,
-                "computing (h)": compute,
-                "decoding (h)": decode,
-                "hours": hours,
-                "waits for": "decoding" if decode > compute else "computing",
-                "GPU hours": hours * machine.gpus,
-                "price (USD)": hours * machine.gpus * machine.price,
-                "activations (GiB per GPU)": None
-                if w.kept is None
-                else w.kept / 2 * w.batch / 2**30,
-                "stored (GiB)": w.stored / 2**30,
-            }
-        )
-    total = {
-        k: sum(r[k] for r in rows)
-        for k in (
-            "computing (h)",
-            "decoding (h)",
-            "hours",
-            "GPU hours",
-            "price (USD)",
-            "stored (GiB)",
-        )
-    }
+    rows = [_cost(w, machine) for w in work]
+    words = ("stage", "waits for", "activations (GiB per GPU)")
+    total = {k: sum(r[k] for r in rows) for k in rows[0] if k not in words}
     return pd.DataFrame([*rows, {"stage": "all", **total, "waits for": ""}])
 
 # %% ../../nbs/library/7_results/10_budget.ipynb #89b24bd4

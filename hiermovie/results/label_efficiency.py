@@ -13,111 +13,88 @@ import seaborn as sns
 from ..base import as_written, data_root, read_json
 from .gathering import read_run
 from .paper import NAMES
-from .plots import COLOURS
+from .plots import COLOURS, panels
 from ..vidsitu import paper_table
 
 # %% ../../nbs/library/7_results/07_label_efficiency.ipynb #830aa301
+_MAIN = {"verbs": "Acc@1", "roles": "CIDEr"}
+_LESS = ("fewer labels", "fewer movies")
+_LABELS = "vidsitu/vidsitu_annotations/split_files/vseg_split_train_lb.json"
+
+
+def _comparable(runs: dict) -> list:
+    "Runs that share their features with the ones that had fewer labels or movies, and those."
+    heads = [r for r in runs.values() if r["metrics"].get("task") in _MAIN]
+    less = [r for r in heads if r.get("control") in _LESS and r["params"].get("features_run")]
+    features = {r["params"]["features_run"] for r in less}
+    seeds = {r["pretraining"][:1] for r in less}
+    return [
+        r
+        for r in heads
+        if r.get("control") in ("", *_LESS)
+        and r["contextualizer"] in ("scratch", "pretrained")
+        and r["params"].get("features_run") in features
+        and r["pretraining"][:1] in seeds
+    ]
+
+
 def efficiency(
     runs: dict,
 ) -> pd.DataFrame:  # task, against, line, value, seed, score; empty when nothing was run with less
     """Scores (times 100) of the contextualizer from scratch and pretrained on CVRL features, from
     all runs that share their features with the ones that had less.
     """
-    main, out = {"verbs": "Acc@1", "roles": "CIDEr"}, []
-    less = [
-        r
-        for r in runs.values()
-        if r["metrics"].get("task") in main
-        and r.get("control") in ("fewer labels", "fewer movies")
-        and r["params"].get("features_run")
-    ]
-    for r in (
-        r
-        for r in runs.values()
-        if r["metrics"].get("task") in main
-        and r.get("control") in ("", "fewer labels", "fewer movies")
-        and r["contextualizer"] in ("scratch", "pretrained")
-    ):
-        task, p = r["metrics"]["task"], r["params"]
-        seeds = {x["pretraining"][:1] for x in less}
-        if r["pretraining"][:1] not in seeds or all(
-            p.get("features_run") != x["params"]["features_run"] for x in less
-        ):
-            continue
-        labels = p.get("labelled") or len(
-            read_json(
-                data_root(p["data_run"])
-                / "vidsitu/vidsitu_annotations/split_files/vseg_split_train_lb.json"
-            )
+    out = []
+    for r in _comparable(runs):
+        task, p, pretraining = (
+            r["metrics"]["task"],
+            r["params"],
+            r["params"].get("contextualizer_run"),
         )
-        movies = (
-            read_run(p["contextualizer_run"])["metrics"]["videos"]
-            if p.get("contextualizer_run")
-            else None
-        )
+        labels = p.get("labelled") or len(read_json(data_root(p["data_run"]) / _LABELS))
+        movies = read_run(pretraining)["metrics"]["videos"] if pretraining else None
         for s in r["metrics"]["scores"]:
-            row = dict(
-                task=task,
-                metric=main[task],
-                line=NAMES[r["contextualizer"]],
-                seed=s["seed"],
-                score=paper_table(task, s)[main[task]],
-            )
+            row = dict(task=task, metric=_MAIN[task], line=NAMES[r["contextualizer"]])
+            row |= dict(seed=s["seed"], score=paper_table(task, s)[_MAIN[task]])
             if r["control"] != "fewer movies":
                 out.append(row | dict(against="labelled segments", value=labels))
             if r["control"] != "fewer labels":
                 out.append(row | dict(against="unlabelled movies", value=movies))
-    table = pd.DataFrame(
-        out, columns=["task", "metric", "against", "line", "value", "seed", "score"]
-    )
-    several = (
-        table.groupby(["task", "against"]).value.transform(lambda v: v.dropna().nunique() > 1)
-        if len(table)
-        else []
-    )
-    return table[several].reset_index(drop=True) if len(table) else table
+    columns = ["task", "metric", "against", "line", "value", "seed", "score"]
+    table = pd.DataFrame(out, columns=columns)
+    if table.empty:
+        return table
+    values = table.groupby(["task", "against"]).value
+    several = values.transform(lambda v: v.dropna().nunique() > 1)
+    return table[several].reset_index(drop=True)
 
 # %% ../../nbs/library/7_results/07_label_efficiency.ipynb #915ecfe8
+def _show_line(ax, t: pd.DataFrame, line: str) -> None:
+    pretrained = line == NAMES["pretrained"]
+    colour, height = (COLOURS[0], 0.97) if pretrained else (COLOURS[1], 0.89)
+    ax.text(0.03, height, line, transform=ax.transAxes, va="top", fontsize=8, color=colour)
+    if t.value.isna().all():
+        ax.axhline(t.score.mean(), color=colour, ls="--")
+        return
+    g = t.groupby("value").score
+    how = dict(color=colour, marker="o", capsize=3)
+    ax.errorbar(g.mean().index, g.mean(), g.std().fillna(0), **how)
+
+
 @as_written
 def show_efficiency(table: pd.DataFrame):
-    """One panel per task and axis; mean ± deviation over seeds; dashed: what does not depend on the
-    axis.
+    """One panel per task and axis; mean ± standard deviation over seeds; dashed: what does not
+    depend on the axis.
     """
-    panels = sorted(
-        dict.fromkeys(zip(table.task, table.metric, table.against, strict=False)), reverse=True
-    )
-    fig, axes = plt.subplots(
-        -(-len(panels) // 2),
-        min(2, len(panels)),
-        figsize=(3.6 * min(2, len(panels)) + 0.6, 2.9 * -(-len(panels) // 2)),
-        squeeze=False,
-    )
-    for ax in axes.ravel()[len(panels) :]:
-        ax.axis("off")
-    for ax, (task, metric, against) in zip(axes.ravel(), panels, strict=False):
+    kinds = dict.fromkeys(zip(table.task, table.metric, table.against, strict=True))
+    kinds = sorted(kinds, reverse=True)
+    fig, axes = panels(len(kinds), 2, 3.9, 2.9)
+    for ax, (task, metric, against) in zip(axes, kinds, strict=True):
         part = table[(table.task == task) & (table.against == against)]
         for line, t in part.groupby("line", sort=False):
-            g, colour = (
-                t.groupby("value").score,
-                COLOURS[0] if line == NAMES["pretrained"] else COLOURS[1],
-            )
-            ax.text(
-                0.03,
-                0.97 if line == NAMES["pretrained"] else 0.89,
-                line,
-                transform=ax.transAxes,
-                va="top",
-                fontsize=8,
-                color=colour,
-            )
-            if t.value.isna().all():
-                ax.axhline(t.score.mean(), color=colour, ls="--")
-                continue
-            ax.errorbar(
-                g.mean().index, g.mean(), g.std().fillna(0), color=colour, marker="o", capsize=3
-            )
-        ax.set_xscale("log")
+            _show_line(ax, t, line)
         ticks = sorted(part.value.dropna().unique())
+        ax.set_xscale("log")
         ax.set_xticks(ticks, [f"{v:.0f}" for v in ticks])
         ax.minorticks_off()
         ax.set_xlabel(against, fontsize=8)

@@ -134,6 +134,33 @@ def _tolerance(e):  # of one entry of a table
     return max(0.1 if e.metric == "MSE" else 1.0, 3 * (0.0 if pd.isna(e.get("sd")) else e.sd))
 
 # %% ../../nbs/library/7_results/09_reference.ipynb #8d2f7c32
+_NAMES_A_ROW = ("backbone", "contextualizer", "instance", "scene", "task", "metric")
+
+
+def _numbers_of(path: Path) -> dict:
+    "Names of row and metric -> line of a table, for what was run; ranks follow from the others."
+    columns = ["metric", "status", "mean"]
+    table = read_table(path, columns, keep_default_na=False, na_values=[""])
+    names = [c for c in table.columns if c in _NAMES_A_ROW]
+    lines = [r for _, r in table.iterrows() if r.status != "not run" and "rank" not in r.metric]
+    return {tuple(str(r[c]) for c in names): r for r in lines}
+
+
+def _state(old, new, tolerance: float) -> str:
+    "What became of one number; see `compare_tables`."
+
+    def counts(line):
+        return [line[c] for c in ("seeds", "pretrainings", "n") if pd.notna(line.get(c))]
+
+    if new is None or old is None:
+        return "missing" if new is None else "new"
+    if counts(old) != counts(new):
+        return "OTHER"
+    if old["mean"] == new["mean"] or pd.isna(old["mean"]) and pd.isna(new["mean"]):
+        return "same"
+    return "within" if abs(old["mean"] - new["mean"]) <= tolerance else "MOVED"
+
+
 def compare_tables(
     reference: str | Path, new: str | Path
 ) -> pd.DataFrame:  # table, row, metric, reference, new, tolerance, state
@@ -144,62 +171,17 @@ def compare_tables(
     for name in TABLES:
         if not (Path(reference) / name).exists():
             continue
-
-        def keys(t):
-            return {
-                tuple(
-                    str(r[c])
-                    for c in t.columns
-                    if c in ("backbone", "contextualizer", "instance", "scene", "task", "metric")
-                ): r
-                for _, r in t.iterrows()
-                if r.status != "not run" and "rank" not in r.metric
-            }
-
-        def count(r):
-            return [r[c] for c in ("seeds", "pretrainings", "n") if pd.notna(r.get(c))]
-
-        old, now = (
-            keys(
-                read_table(
-                    Path(f) / name,
-                    ["metric", "status", "mean"],
-                    keep_default_na=False,
-                    na_values=[""],
-                )
-            )
-            for f in (reference, new)
-        )
-        for k in [*old, *(k for k in now if k not in old)]:
-            a, b = old.get(k), now.get(k)
-            tolerance = _tolerance(a) if a is not None else np.nan
-            state = (
-                "missing"
-                if b is None
-                else "new"
-                if a is None
-                else "OTHER"
-                if count(a) != count(b)
-                else "same"
-                if a["mean"] == b["mean"] or pd.isna(a["mean"]) and pd.isna(b["mean"])
-                else "within"
-                if abs(a["mean"] - b["mean"]) <= tolerance
-                else "MOVED"
-            )
-            out.append(
-                dict(
-                    table=name.removeprefix("table_").removesuffix(".csv"),
-                    row=" / ".join(k[:-1]),
-                    metric=k[-1],
-                    reference=np.nan if a is None else a["mean"],
-                    new=np.nan if b is None else b["mean"],
-                    tolerance=tolerance,
-                    state=state,
-                )
-            )
-    return pd.DataFrame(
-        out, columns=["table", "row", "metric", "reference", "new", "tolerance", "state"]
-    )
+        old, now = (_numbers_of(Path(folder) / name) for folder in (reference, new))
+        for key in dict.fromkeys([*old, *now]):
+            a, b = old.get(key), now.get(key)
+            tolerance = np.nan if a is None else _tolerance(a)
+            line = dict(table=name.removeprefix("table_").removesuffix(".csv"))
+            line |= dict(row=" / ".join(key[:-1]), metric=key[-1])
+            values = dict(zip(("reference", "new"), (a, b), strict=True))
+            line |= {k: np.nan if v is None else v["mean"] for k, v in values.items()}
+            out.append(line | dict(tolerance=tolerance, state=_state(a, b, tolerance)))
+    columns = ["table", "row", "metric", "reference", "new", "tolerance", "state"]
+    return pd.DataFrame(out, columns=columns)
 
 # %% ../../nbs/library/7_results/09_reference.ipynb #5acc2f40
 def compare_claims(
@@ -235,6 +217,46 @@ def compare_claims(
     return both.assign(state=[state(r) for r in both.itertuples()])
 
 # %% ../../nbs/library/7_results/09_reference.ipynb #72b4eff7
+def _same_metrics(path: Path, old: dict) -> bool:
+    if not path.is_file():
+        return False
+    return json.dumps(read_json(path), sort_keys=True) == json.dumps(old, sort_keys=True)
+
+
+def _about_data(runs: Path, old: dict, other: list) -> tuple:  # (a line, names with other data)
+    made = {name: m["fingerprint"] for name, m in old.items() if m.get("fingerprint")}
+    strange = []
+    for name in (n for n in made if n in other):
+        path = runs / name / "metrics.json"
+        if not path.is_file() or read_json(path).get("fingerprint") != made[name]:
+            strange.append(name)
+    if strange:
+        return f"data: OTHER ANNOTATIONS in {', '.join(strange)}", strange
+    if made:
+        return "data: the same annotations", strange
+    unknown = "so it is not known whether yours are the same"
+    return f"data: no generated data in the reference, {unknown}", strange
+
+
+def _made_with(about: dict) -> str:
+    torch = about["versions"]["torch"]
+    return f"commit {about['commit'][:12]}, {about['device']}, torch {torch}"
+
+
+def _moved_number(r) -> str:
+    now = f"{r.reference:.2f}, now {r.new:.2f} (tolerance {r.tolerance:.2f})"
+    return f"{r.state}: {r.table}, {r.row}, {r.metric}: {now}"
+
+
+def _moved_claim(r) -> str:
+    before = f"{r.difference:+.1f} ({r.low:+.1f} to {r.high:+.1f}), {r.verdict}"
+    now = f"{r.difference_new:+.1f}, {r.verdict_new}"
+    return f"claim {r.state}: {r.claim} ({r.task}, {r.metric}): {before}; now {now}"
+
+# %% ../../nbs/library/7_results/09_reference.ipynb #9e55914f
+_STATES = ("same", "within", "MOVED", "OTHER", "missing", "new")
+
+
 def check(
     reference: str | Path, runs: str | Path
 ) -> tuple:  # (list of lines, True when nothing moved)
@@ -242,80 +264,28 @@ def check(
 
     `InputError` when there is no report, or its runs do not fit together.
     """
-    reference, report = need_folder(reference, "reference"), Path(runs) / "report"
+    reference, runs = need_folder(reference, "reference"), Path(runs)
+    report = runs / "report"
     if not (report / "metrics.json").is_file():
-        raise InputError(
-            f"{report}: no finished report there; run `make reproduce` with this profile first"
-        )
+        what = "run `make reproduce` with this profile first"
+        raise InputError(f"{report}: no finished report there; {what}")
     need_fitting([report])
-    told, here, table, claims = (
-        read_json(reference / "provenance.json"),
-        read_json(report / "provenance.json"),
-        compare_tables(reference, report),
-        compare_claims(reference, report),
-    )
-    n, bad = table.state.value_counts(), table[table.state.isin(["MOVED", "OTHER", "missing"])]
-    broken = claims[claims.state.isin(["MOVED", "missing"])]
+    there, here = (read_json(f / "provenance.json") for f in (reference, report))
+    table, claims = compare_tables(reference, report), compare_claims(reference, report)
     old = read_json(reference / "metrics.json")
-    other = [
-        name
-        for name in old
-        if not (p := Path(runs) / name / "metrics.json").is_file()
-        or json.dumps(read_json(p), sort_keys=True) != json.dumps(old[name], sort_keys=True)
-    ]
-    data = {name: m["fingerprint"] for name, m in old.items() if m.get("fingerprint")}
-    strange = [
-        name
-        for name in data
-        if name in other
-        and (
-            not (p := Path(runs) / name / "metrics.json").is_file()
-            or read_json(p).get("fingerprint") != data[name]
-        )
-    ]
+    other = [n for n, m in old.items() if not _same_metrics(runs / n / "metrics.json", m)]
+    about_data, strange = _about_data(runs, old, other)
+    n, bad = table.state.value_counts(), table[table.state.isin(["MOVED", "OTHER", "missing"])]
+    equal = f"metrics of {len(old)} runs: {len(old) - len(other)} equal to the bit"
+    counted = ", ".join(f"{n[s]} {s}" for s in _STATES if n.get(s))
     lines = [
-        (
-            f"reference: commit {told['commit'][:12]}, {told['device']}, torch "
-            f"{told['versions']['torch']}; here: commit {here['commit'][:12]}, {here['device']}, "
-            f"torch {here['versions']['torch']}"
-        ),
-        "data: "
-        + (
-            "OTHER ANNOTATIONS in " + ", ".join(strange)
-            if strange
-            else "the same annotations"
-            if data
-            else "no generated data in the reference, so it is not known whether yours are the same"
-        ),
-        f"metrics of {len(old)} runs: {len(old) - len(other)} equal to the bit"
-        + (f"; other: {', '.join(other)}" if other else ""),
-        f"{len(table)} numbers of four tables: "
-        + ", ".join(
-            f"{n[s]} {s}"
-            for s in ("same", "within", "MOVED", "OTHER", "missing", "new")
-            if n.get(s)
-        ),
+        f"reference: {_made_with(there)}; here: {_made_with(here)}",
+        about_data,
+        f"{equal}; other: {', '.join(other)}" if other else equal,
+        f"{len(table)} numbers of four tables: {counted}",
     ]
-    lines += [
-        (
-            f"{r.state}: {r.table}, {r.row}, {r.metric}: {r.reference:.2f}, now {r.new:.2f} "
-            f"(tolerance {r.tolerance:.2f})"
-        )
-        for r in bad.itertuples()
-    ]
-    lines += [
-        (
-            f"within: {r.table}, {r.row}, {r.metric}: {r.reference:.2f}, now {r.new:.2f} "
-            f"(tolerance {r.tolerance:.2f})"
-        )
-        for r in table[table.state == "within"].itertuples()
-    ]
-    lines += [
-        (
-            f"claim {r.state}: {r.claim} ({r.task}, {r.metric}): {r.difference:+.1f} "
-            f"({r.low:+.1f} to {r.high:+.1f}), {r.verdict}; now {r.difference_new:+.1f}, "
-            f"{r.verdict_new}"
-        )
-        for r in claims[claims.state != "same verdict"].itertuples()
-    ]
-    return lines, bad.empty and broken.empty and not strange
+    lines += map(_moved_number, bad.itertuples())
+    lines += map(_moved_number, table[table.state == "within"].itertuples())
+    lines += map(_moved_claim, claims[claims.state != "same verdict"].itertuples())
+    broken = claims.state.isin(["MOVED", "missing"]).any()
+    return lines, bad.empty and not broken and not strange

@@ -55,83 +55,53 @@ def _entry(values, **more):
 _READERS = dict(all="best reader, sees everything", clear="best reader of the clear events alone")
 
 
-def _ceilings(runs):
-    return [
-        r["metrics"]["vidsitu_ceilings"]
-        for r in runs.values()
-        if r["metrics"].get("vidsitu_ceilings")
-    ][:1]
+def _ceilings(runs: dict, name: str) -> list:
+    "What the best reader scores, from the first run that knows it."
+    known = [r["metrics"][name] for r in runs.values() if r["metrics"].get(name)]
+    return known[:1]
 
 # %% ../../nbs/library/7_results/03_tables.ipynb #c387eaaf
+_COLUMNS = ["backbone", "contextualizer", "metric", "status", "mean", "sd", "seeds"]
+_VIDSITU_COLUMNS = [*_COLUMNS, "pretrainings", "n", "of", "paper"]
+
+
+def _vidsitu_entries(task: str, same: list | None, row: dict, paper: dict) -> list:
+    "A line for each metric of one row; `same`: its runs, one for each pretraining."
+    out = []
+    for metric in PAPER_NAMES[task]:
+        line = row | dict(metric=metric, paper=paper.get(metric))
+        if same is None:
+            out.append(line | dict(status="not run"))
+            continue
+        scores = [paper_table(task, s)[metric] for r in same for s in r["metrics"]["scores"]]
+        tested = {k: same[0]["metrics"][k] for k in ("n", "of")}
+        out.append(_entry(scores, **line, pretrainings=len(same), **tested))
+    return out
+
+
+def _without_eyes(task: str, name: str, scores: dict, **more) -> list:
+    "A line for each metric of a baseline or of the best reader."
+    row = dict(backbone=f"({name})", contextualizer="-") | more
+    return [row | dict(metric=m, mean=v) for m, v in paper_table(task, scores).items()]
+
+
 def vidsitu_table(runs: dict, task: str) -> pd.DataFrame:
     """One entry per row and metric of a VidSitu table, and the baselines as rows of their own;
     values times 100.
     """
     mine, out = runs_of(runs, task), []
-    for (b, c), paper in (
-        PAPER[task] | {k: {} for k in mine if k not in PAPER[task]}
-    ).items():  # rows that the poster does not have stand below
-        same = mine.get((b, c))
-        for metric in PAPER_NAMES[task]:
-            row = dict(
-                backbone=name_of(b),
-                contextualizer=name_of(c),
-                metric=metric,
-                paper=paper.get(metric),
-            )
-            if same is None:
-                out.append(dict(row, status="not run"))
-                continue
-            out.append(
-                _entry(
-                    [paper_table(task, s)[metric] for r in same for s in r["metrics"]["scores"]],
-                    **row,
-                    pretrainings=len(same),
-                    n=same[0]["metrics"]["n"],
-                    of=same[0]["metrics"]["of"],
-                )
-            )
+    rows = PAPER[task] | {k: {} for k in mine if k not in PAPER[task]}  # the poster's rows first
+    for (backbone, contextualizer), paper in rows.items():
+        row = dict(backbone=name_of(backbone), contextualizer=name_of(contextualizer))
+        out += _vidsitu_entries(task, mine.get((backbone, contextualizer)), row, paper)
     if mine:
         first = next(iter(mine.values()))[0]["metrics"]
-        for kind, s in first["baselines"].items():
-            out += [
-                dict(
-                    backbone=f"({kind})",
-                    contextualizer="-",
-                    metric=m,
-                    status="baseline",
-                    mean=v,
-                    n=first["n"],
-                )
-                for m, v in paper_table(task, s).items()
-            ]
-        for best in _ceilings(runs):
-            out += [
-                dict(
-                    backbone=f"({_READERS[k]})",
-                    contextualizer="-",
-                    metric=m,
-                    status="ceiling",
-                    mean=v,
-                )
-                for k, s in best[task].items()
-                for m, v in paper_table(task, s).items()
-            ]
-    return pd.DataFrame(out).reindex(
-        columns=[
-            "backbone",
-            "contextualizer",
-            "metric",
-            "status",
-            "mean",
-            "sd",
-            "seeds",
-            "pretrainings",
-            "n",
-            "of",
-            "paper",
-        ]
-    )
+        for kind, scores in first["baselines"].items():
+            out += _without_eyes(task, kind, scores, status="baseline", n=first["n"])
+        for best in _ceilings(runs, "vidsitu_ceilings"):
+            for reader, scores in best[task].items():
+                out += _without_eyes(task, _READERS[reader], scores, status="ceiling")
+    return pd.DataFrame(out).reindex(columns=_VIDSITU_COLUMNS)
 
 # %% ../../nbs/library/7_results/03_tables.ipynb #c8737655
 def _lvu_rows(scores, status="run", **row):  # one entry per task from scores per seed
@@ -154,86 +124,59 @@ def _lvu_rows(scores, status="run", **row):  # one entry per task from scores pe
     return out
 
 # %% ../../nbs/library/7_results/03_tables.ipynb #16e1f96b
+_SCORES = ["metric", "status", "mean", "sd", "low", "high", "seeds", "n", "of"]
+_LVU_COLUMNS = ["instance", "scene", "task", *_SCORES]
+
+
+def _lvu_line(task: str, name: str, status: str, value: float, **more) -> dict:
+    "A baseline or ceiling of one task; accuracies in percent."
+    error = task in LVU_REGRESSION
+    about = dict(instance=f"({name})", scene="-", task=task, status=status)
+    metric, times = ("MSE", 1) if error else ("accuracy", 100)
+    return about | dict(metric=metric, mean=value * times) | more
+
+
+def _lvu_baselines(scores: dict) -> list:  # scores: task -> one for each seed
+    out = []
+    for task, seeds in scores.items():
+        first, error = seeds[0], task in LVU_REGRESSION
+        n, name = first["n"], "mean of training" if error else "majority class"
+        out.append(_lvu_line(task, name, "baseline", first["baseline"], n=n))
+        if not error:
+            out.append(_lvu_line(task, "chance", "baseline", first["chance"], n=n))
+    return out
+
+
+def _pooled(same: list, key: str = "scores") -> dict:
+    "Task -> the scores of all seeds of the runs of one row."
+    return {t: sum((r["metrics"][key].get(t, []) for r in same), []) for t in LVU_TASKS}
+
+
+def _lvu_names(what: tuple) -> tuple:  # (instance model, scene model)
+    return tuple("None" if w is None else f"{name_of(w[0])}, {w[1]}" for w in what)
+
+
 def lvu_table(runs: dict) -> pd.DataFrame:
     """One entry per row and LVU task: accuracy in percent with Wilson's 95% interval (of the mean
     over seeds), or mean squared error. Status `extra`: rows that the poster does not have.
     """
     mine, out = runs_of(runs, "lvu"), []
-
-    def pool(same, key="scores"):
-        return {t: sum((r["metrics"][key].get(t, []) for r in same), []) for t in LVU_TASKS}
-
+    known = {what: names for names, (_, what) in PAPER_LVU.items()}
     for (instance, scene), (_, what) in PAPER_LVU.items():
-        out += _lvu_rows(pool(mine[what]) if what in mine else None, instance=instance, scene=scene)
-    known = {what: k for k, (_, what) in PAPER_LVU.items()}
+        scores = _pooled(mine[what]) if what in mine else None
+        out += _lvu_rows(scores, instance=instance, scene=scene)
     for what, same in mine.items():
-
-        def words(w):
-            return "None" if w is None else f"{name_of(w[0])}, {w[1]}"
-
-        instance, scene = known.get(what) or MORE_LVU.get(what) or tuple(map(words, what))
+        instance, scene = known.get(what) or MORE_LVU.get(what) or _lvu_names(what)
         if what not in known:
-            out += _lvu_rows(pool(same), "extra", instance=instance, scene=scene)
+            out += _lvu_rows(_pooled(same), "extra", instance=instance, scene=scene)
         if "early" in same[0]["metrics"]:
-            out += _lvu_rows(
-                pool(same, "early"), "extra", instance=instance + " (early fusion)", scene=scene
-            )
-    for task, ms in next(iter(mine.values()))[0]["metrics"]["scores"].items() if mine else ():
-        reg = task in LVU_REGRESSION
-        times = 1 if reg else 100
-        out.append(
-            dict(
-                instance="(mean of training)" if reg else "(majority class)",
-                scene="-",
-                task=task,
-                metric="MSE" if reg else "accuracy",
-                status="baseline",
-                mean=ms[0]["baseline"] * times,
-                n=ms[0]["n"],
-            )
-        )
-        if not reg:
-            out.append(
-                dict(
-                    instance="(chance)",
-                    scene="-",
-                    task=task,
-                    metric="accuracy",
-                    status="baseline",
-                    mean=100 * ms[0]["chance"],
-                    n=ms[0]["n"],
-                )
-            )
-    for best in [r["metrics"]["ceilings"] for r in runs.values() if r["metrics"].get("ceilings")][
-        :1
-    ]:
-        out += [
-            dict(
-                instance="(best reader)",
-                scene="-",
-                task=t,
-                metric="MSE" if t in LVU_REGRESSION else "accuracy",
-                status="ceiling",
-                mean=v * (1 if t in LVU_REGRESSION else 100),
-            )
-            for t, v in best.items()
-        ]
-    return pd.DataFrame(out).reindex(
-        columns=[
-            "instance",
-            "scene",
-            "task",
-            "metric",
-            "status",
-            "mean",
-            "sd",
-            "low",
-            "high",
-            "seeds",
-            "n",
-            "of",
-        ]
-    )
+            early = dict(instance=f"{instance} (early fusion)", scene=scene)
+            out += _lvu_rows(_pooled(same, "early"), "extra", **early)
+    if mine:
+        out += _lvu_baselines(next(iter(mine.values()))[0]["metrics"]["scores"])
+    for best in _ceilings(runs, "ceilings"):
+        out += [_lvu_line(task, "best reader", "ceiling", v) for task, v in best.items()]
+    return pd.DataFrame(out).reindex(columns=_LVU_COLUMNS)
 
 # %% ../../nbs/library/7_results/03_tables.ipynb #da463d05
 def lvu_ranks(
