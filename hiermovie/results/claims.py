@@ -25,39 +25,36 @@ from ..vidsitu import PAPER_NAMES, paper_table, read_predictions, read_segments,
 
 # %% ../../nbs/library/7_results/08_claims.ipynb #e7baddd6
 def compare(
-    a: np.ndarray,
-    b: np.ndarray,  # (pretrainings, head seeds, 1 + draws): scores on all test movies, then on each draw of them
+    a: np.ndarray,  # (pretrainings, head seeds, 1 + draws): scores on all test movies, on each draw
+    b: np.ndarray,  # the same for the second row
 ) -> dict:  # first, second (mean scores), difference, low, high, effect, pairs, pretrainings
-    "Paired difference a - b with its 95% interval. `InputError` when the two are not paired."
+    """Paired difference a - b with its 95% interval. `InputError` when the two are not paired.
+
+    The interval adds two variances: that of drawing test movies, and that of training (over
+    pretrainings or over heads, whichever says more), with Student's t for the few trainings.
+    """
     if a.shape != b.shape or a.ndim != 3:
-        raise InputError(
-            f"compare: scores of shape {a.shape} and {b.shape}; expected the same "
-            "pretrainings, seeds and draws"
-        )
+        expected = "expected the same pretrainings, seeds and draws"
+        raise InputError(f"compare: scores of shape {a.shape} and {b.shape}; {expected}")
     from scipy.stats import t as student
 
-    d, whole = a - b, (a - b)[..., 0]
-    (P, S), mean = whole.shape, whole.mean()
-
-    def var(x):
+    def variance(x):
         return float(x.var(ddof=1)) if len(x) > 1 else 0.0
 
-    training, df = max(
-        (np.mean([var(x) for x in whole]) / (P * S), P * (S - 1)), (var(whole.mean(1)) / P, P - 1)
-    )
-    se2 = var(d[..., 1:].mean((0, 1))) + training
-    half = student.ppf(0.975, df * (se2 / training) ** 2 if training else np.inf) * se2**0.5
-    spread = var(whole.ravel()) ** 0.5
-    return dict(
-        first=float(a[..., 0].mean()),
-        second=float(b[..., 0].mean()),
-        difference=float(mean),
-        low=float(mean - half),
-        high=float(mean + half),
-        effect=float(mean / spread) if spread > 0 else None,
-        pairs=P * S,
-        pretrainings=P,
-    )
+    difference = a - b
+    whole = difference[..., 0]
+    P, S = whole.shape
+    of_heads = np.mean([variance(x) for x in whole]) / (P * S), P * (S - 1)
+    of_pretrainings = variance(whole.mean(1)) / P, P - 1
+    training, freedom = max(of_heads, of_pretrainings)
+    se2 = variance(difference[..., 1:].mean((0, 1))) + training
+    df = freedom * (se2 / training) ** 2 if training else np.inf
+    half, mean = student.ppf(0.975, df) * se2**0.5, whole.mean()
+    sd = variance(whole.ravel()) ** 0.5
+    scores = dict(first=float(a[..., 0].mean()), second=float(b[..., 0].mean()))
+    interval = dict(difference=float(mean), low=float(mean - half), high=float(mean + half))
+    effect = float(mean / sd) if sd > 0 else None
+    return scores | interval | dict(effect=effect, pairs=P * S, pretrainings=P)
 
 # %% ../../nbs/library/7_results/08_claims.ipynb #23b21630
 def _draw_one(task, folder, valid, seed, n):  # (1 + n, metrics) of one prediction file
@@ -291,180 +288,137 @@ def verdict(row: dict, must: str = "above") -> tuple:  # (verdict, detail)
     )
 
 # %% ../../nbs/library/7_results/08_claims.ipynb #99601ad6
-def _rows(
-    runs, task, claim
-):  # runs of the first row and of each one it is compared with, of the backbone seeds that all have; a control's second row falls back to the plain one
+def _rows(runs: dict, task: str, claim: Claim) -> list:
+    """Runs of the first row and of each one it is compared with, of the backbone seeds that all
+    have; a control's second row falls back to the plain one.
+    """
+
     def pick(what, *controls):
-        return next(
-            (found[what] for c in controls if what in (found := runs_of(runs, task, c))), []
-        )
+        found = [runs_of(runs, task, c) for c in controls]
+        return next((f[what] for f in found if what in f), [])
 
     control = claim.control if claim.than_control is None else claim.than_control
-    rows = [
-        pick(claim.better, claim.control),
-        *(
-            pick(b, control, *([""] if control == "shuffled movies" else []))
-            for b in (claim.than if isinstance(claim.than, list) else [claim.than])
-            if b != MAJORITY
-        ),
-    ]
-
-    def first(r):
-        return r["pretraining"][:1]  # the backbone's seed
-
-    seeds = [
-        s
-        for s in dict.fromkeys(map(first, rows[0]))
-        if all(s in list(map(first, row)) for row in rows)
-    ]
-    return [[next(r for r in row if first(r) == s) for s in seeds] for row in rows]
+    controls = [control, ""] if control == "shuffled movies" else [control]
+    others = claim.than if isinstance(claim.than, list) else [claim.than]
+    rows = [pick(claim.better, claim.control)]
+    rows += [pick(other, *controls) for other in others if other != MAJORITY]
+    by_seed = [{r["pretraining"][:1]: r for r in reversed(row)} for row in rows]
+    first = dict.fromkeys(r["pretraining"][:1] for r in rows[0])
+    seeds = [s for s in first if all(s in of for of in by_seed)]
+    return [[of[s] for s in seeds] for of in by_seed]
 
 
-def _behind(run):  # every run that a run was made from
+def _behind(run: dict) -> list:
+    "Every run that a run was made from."
     above = [read_run(f) for k, f in run["params"].items() if k in MADE_FROM and f]
     return above + [r for q in above for r in _behind(q)]
 
 
-def _untrained(
-    rows,
-):  # pretrainings behind these rows that are no better than guessing, or than they were at first where guessing has no loss
+def _untrained(rows: list) -> list:  # of names
+    """Pretrainings behind these rows that are no better than guessing, or than they were at first
+    where guessing has no loss.
+    """
+    behind = [(q["name"], q["metrics"]) for row in rows for r in row for q in _behind(r)]
+    trained = [(name, m) for name, m in behind if "first_loss" in m]
     return sorted(
-        {
-            q["name"]
-            for row in rows
-            for r in row
-            for q in _behind(r)
-            if "first_loss" in (m := q["metrics"])
-            and not m["last_loss"] < m.get("guessing", m["first_loss"])
-        }
+        {n for n, m in trained if not m["last_loss"] < m.get("guessing", m["first_loss"])}
     )
 
 # %% ../../nbs/library/7_results/08_claims.ipynb #14b5bd8b
-def _unfit(rows):  # why rows cannot be compared; empty: they can
-    if u := _untrained(rows):
-        return f"{', '.join(u)} learnt nothing"
+def _seeds_of(scores) -> tuple:
+    if isinstance(scores, list):
+        return tuple(s["seed"] for s in scores)
+    return tuple(map(len, scores.values()))  # LVU: lists per task
 
-    def seeds(scores):
-        return (
-            tuple(s["seed"] for s in scores)
-            if isinstance(scores, list)
-            else tuple(map(len, scores.values()))
-        )  # LVU: lists per task
 
+def _unfit(rows: list) -> str:
+    "Why rows cannot be compared; empty: they can."
+    if untrained := _untrained(rows):
+        return f"{', '.join(untrained)} learnt nothing"
     every = [r for row in rows for r in row]
-    if len({seeds(r["metrics"]["scores"]) for r in every}) > 1:
+    if len({_seeds_of(r["metrics"]["scores"]) for r in every}) > 1:
         return "the rows have other seeds"
-    return (
-        "the rows have other test movies"
-        if len({(r["params"]["data_run"], r["metrics"].get("n")) for r in every}) > 1
-        else ""
-    )
+    if len({(r["params"]["data_run"], r["metrics"].get("n")) for r in every}) > 1:
+        return "the rows have other test movies"
+    return ""
 
 
-def _sentence(
-    claim, rows
-):  # with the number of labels, when the second row has learnt from some of them only, and how often the first row's backbone has seen the clips
+def _settings_behind(row: list, name: str) -> list:
+    "The values of a backbone's setting behind a row."
+    behind = [q["params"] for r in row for q in _behind(r)]
+    return list({p[name] for p in behind if p.get(name) and "objective" in p})
+
+
+def _sentence(claim: Claim, rows: list) -> str:
+    """The claim, with the number of labels where the second row has learnt from some of them only,
+    and how often the first row's backbone has seen the clips.
+    """
     if "supervised" not in str(claim.than):
         return claim.sentence
-
-    def told(row, k):
-        return {
-            q["params"][k]
-            for r in row
-            for q in _behind(r)
-            if q["params"].get(k) and "objective" in q["params"]
-        }
-
-    labels, epochs = told(rows[-1], "labelled"), told(rows[0], "epochs")
-    few = [f"{n} labels" for n in labels if len(labels) == 1]
-    often = [f"{n} epoch{'s' * (n > 1)} without labels" for n in epochs if len(epochs) == 1]
-    return claim.sentence + (f" ({often[0]} against {few[0]})" if few and often else "")
+    labels, epochs = _settings_behind(rows[-1], "labelled"), _settings_behind(rows[0], "epochs")
+    if len(labels) != 1 or len(epochs) != 1:
+        return claim.sentence
+    often = f"{epochs[0]} epoch{'s' * (epochs[0] > 1)} without labels"
+    return f"{claim.sentence} ({often} against {labels[0]} labels)"
 
 # %% ../../nbs/library/7_results/08_claims.ipynb #a75d4136
-def _majority(
-    runs, shape
-):  # the baseline of a row, which no seed changes, as scores on the whole set
+def _majority(runs: list, shape: tuple) -> dict:
+    "The baseline of a row, which no seed changes, as scores on the whole set."
     task = runs[0]["metrics"]["task"]
     m = paper_table(task, runs[0]["metrics"]["baselines"]["majority"])
     return {k: np.full(shape, m[k]) for k in m}
 
 
-def _plan(runs):  # claim, its rows, its line; a line that cannot be tested has its verdict already
+def _plan(runs: dict) -> list:
+    "Claim, its rows, its line; a line that cannot be tested has its verdict already."
     plan = []
     for claim in (*CLAIMS, *CONTROLS, *LVU_CLAIMS):
         for task in claim.tasks if claim in LVU_CLAIMS else PAPER_NAMES:
             rows = _rows(runs, task, claim)
-            there = all(rows)
-            if not there and task not in claim.tasks:
+            complete = all(rows)
+            if not complete and task not in claim.tasks:
                 continue
-            bad = _unfit(rows) if there else "a row was not run"
-            plan.append(
-                (
-                    claim,
-                    rows,
-                    dict(claim=_sentence(claim, rows), control=bool(claim.control), task=task)
-                    | (
-                        dict(metric="-", verdict="cannot be tested here", detail=bad) if bad else {}
-                    ),
-                )
-            )
+            line = dict(claim=_sentence(claim, rows), control=bool(claim.control), task=task)
+            why_not = _unfit(rows) if complete else "a row was not run"
+            if why_not:
+                line |= dict(metric="-", verdict="cannot be tested here", detail=why_not)
+            plan.append((claim, rows, line))
     return plan
 
 # %% ../../nbs/library/7_results/08_claims.ipynb #6ca3d619
+_CLAIM_COLUMNS = [
+    *("claim", "control", "task", "metric", "first", "second", "difference", "low", "high"),
+    *("effect", "pairs", "pretrainings", "paper", "verdict", "detail"),
+]
+
+
+def _drawn(plan: list, n: int) -> dict:
+    "Scores, on every draw, of the runs that can be compared: name -> metric -> array."
+    rows = [row for _, rows, line in plan if "verdict" not in line for row in rows]
+    needed = {r["name"]: r for row in rows for r in row}.values()
+    of_lvu = [r for r in needed if r["metrics"]["task"] == "lvu"]
+    others = [r for r in needed if r["metrics"]["task"] != "lvu"]
+    return draw_scores(others, n) | lvu_draws(of_lvu, n)
+
+
 def judge_claims(
     runs: dict,  # as `gather` gives them
     n: int = 200,  # draws of the test movies
 ) -> pd.DataFrame:  # one line per claim, task and metric
     "Every claim and control with its difference, interval, effect size and verdict."
     plan, out = _plan(runs), []
-    needed = {
-        r["name"]: r for _, rows, line in plan if "verdict" not in line for row in rows for r in row
-    }.values()
-    drawn = draw_scores([r for r in needed if r["metrics"]["task"] != "lvu"], n) | lvu_draws(
-        [r for r in needed if r["metrics"]["task"] == "lvu"], n
-    )
+    drawn = _drawn(plan, n)
     for claim, rows, line in plan:
         if "verdict" in line:
             out.append(line)
             continue
         for m in drawn[rows[0][0]["name"]]:
             x, *others = [np.stack([drawn[r["name"]][m] for r in row]) for row in rows]
-            y = (
-                max(others, key=lambda o: o[..., 0].mean())
-                if others
-                else _majority(rows[0], x.shape)[m]
-            )
-            row = compare(x, y)
-            said, detail = verdict(row, claim.must)
-            out.append(
-                line
-                | dict(
-                    metric=m,
-                    **row,
-                    paper=_paper(line["task"], claim, m),
-                    verdict=said,
-                    detail=detail,
-                )
-            )
-    return pd.DataFrame(out).reindex(
-        columns=[
-            "claim",
-            "control",
-            "task",
-            "metric",
-            "first",
-            "second",
-            "difference",
-            "low",
-            "high",
-            "effect",
-            "pairs",
-            "pretrainings",
-            "paper",
-            "verdict",
-            "detail",
-        ]
-    )
+            best = max(others, key=lambda o: o[..., 0].mean(), default=None)
+            row = compare(x, _majority(rows[0], x.shape)[m] if best is None else best)
+            judged = dict(zip(("verdict", "detail"), verdict(row, claim.must), strict=True))
+            out.append(line | row | judged | dict(metric=m, paper=_paper(line["task"], claim, m)))
+    return pd.DataFrame(out).reindex(columns=_CLAIM_COLUMNS)
 
 # %% ../../nbs/library/7_results/08_claims.ipynb #5d83027b
 def _paper(task, claim, metric):  # the poster's difference, if it has both rows
@@ -474,42 +428,43 @@ def _paper(task, claim, metric):  # the poster's difference, if it has both rows
     return None if a is None or b is None else round(a - b, 1)
 
 # %% ../../nbs/library/7_results/08_claims.ipynb #151ecf2a
+def _read_aloud(t: pd.DataFrame) -> dict:
+    "One claim and task in words; `t` has a line for each metric."
+    e, others = t.iloc[0], "-"
+    row = {k: "-" for k in ("difference", "rows", "95% interval", "effect size")}
+    row["pretrainings x heads"] = "-"
+    if pd.notna(e.get("difference")):
+        row["difference"] = f"{e.difference:+.1f}"
+        row["rows"] = f"{e['first']:.1f}, {e.second:.1f}"
+        row["95% interval"] = f"{e.low:+.1f} to {e.high:+.1f}"
+        row["effect size"] = f"{e.effect:.1f}" if pd.notna(e.effect) else "-"
+        heads = int(e.pairs / e.pretrainings)
+        row["pretrainings x heads"] = f"{int(e.pretrainings)} x {heads}"
+        stars = ["*" if r.low > 0 or r.high < 0 else "" for r in t.iloc[1:].itertuples()]
+        told = zip(t.iloc[1:].itertuples(), stars, strict=True)
+        others = ", ".join(f"{r.metric} {r.difference:+.1f}{star}" for r, star in told) or "-"
+    said = f"{e.verdict} ({e.detail})" if e.detail else e.verdict
+    paper = f"{e.paper:+.1f}" if pd.notna(e.get("paper")) else "-"
+    last = {"paper": paper, "other metrics (* interval without 0)": others}
+    return {"verdict": said, "metric": e.metric} | row | last
+
+
 def claims_table(table: pd.DataFrame) -> pd.DataFrame:
     """For reading: one line per claim and task, with the first metric in full and the verdicts of
     the others in short.
     """
-    out = []
-    for (claim, task), t in table.groupby(["claim", "task"], sort=False):
-        e = t.iloc[0]
-        ran = pd.notna(e.get("difference"))
-        others = (
-            ", ".join(
-                f"{r.metric} {r.difference:+.1f}{'*' if r.low > 0 or r.high < 0 else ''}"
-                for r in t.iloc[1:].itertuples()
-            )
-            if ran
-            else ""
-        )
-        out.append(
-            {
-                "claim": claim,
-                "task": task,
-                "verdict": e.verdict + (f" ({e.detail})" if e.detail else ""),
-                "metric": e.metric,
-                "difference": f"{e.difference:+.1f}" if ran else "-",
-                "rows": f"{e['first']:.1f}, {e.second:.1f}" if ran else "-",
-                "95% interval": f"{e.low:+.1f} to {e.high:+.1f}" if ran else "-",
-                "effect size": f"{e.effect:.1f}" if ran and pd.notna(e.effect) else "-",
-                "pretrainings x heads": f"{int(e.pretrainings)} x {int(e.pairs / e.pretrainings)}"
-                if ran
-                else "-",
-                "paper": f"{e.paper:+.1f}" if pd.notna(e.get("paper")) else "-",
-                "other metrics (* interval without 0)": others or "-",
-            }
-        )
-    return pd.DataFrame(out)
+    groups = table.groupby(["claim", "task"], sort=False)
+    return pd.DataFrame([dict(claim=c, task=task) | _read_aloud(t) for (c, task), t in groups])
 
 # %% ../../nbs/library/7_results/08_claims.ipynb #3464ab98
+_VERDICT_COLOURS = {
+    "holds here": COLOURS[0],
+    "as it must": COLOURS[0],
+    "the opposite is seen": COLOURS[1],
+    "NOT as it must": COLOURS[3],
+}
+
+
 @as_written
 def show_claims(table: pd.DataFrame, control: bool = False):
     "Differences with their intervals, one line per claim and task (first metric)."
@@ -517,44 +472,21 @@ def show_claims(table: pd.DataFrame, control: bool = False):
 
     import matplotlib.pyplot as plt
 
-    t = table[(table.control == control) & table.difference.notna()].drop_duplicates(
-        ["claim", "task"]
-    )
-    fig, ax = plt.subplots(figsize=(7.6, 0.8 + 0.5 * max(1, len(t))))
-    good = {
-        "holds here": COLOURS[0],
-        "as it must": COLOURS[0],
-        "the opposite is seen": COLOURS[1],
-        "NOT as it must": COLOURS[3],
-    }
-    for k, r in enumerate(t.itertuples()):
+    drawn = table[(table.control == control) & table.difference.notna()]
+    drawn, names = drawn.drop_duplicates(["claim", "task"]), []
+    fig, ax = plt.subplots(figsize=(7.6, 0.8 + 0.5 * max(1, len(drawn))))
+    for k, r in enumerate(drawn.itertuples()):
         word = r.detail if r.verdict == "does not hold here" else r.verdict
-        colour = good.get(word, "dimgrey")
-        ax.errorbar(
-            r.difference,
-            -k,
-            xerr=[[max(0, r.difference - r.low)], [max(0, r.high - r.difference)]],
-            fmt="o",
-            color=colour,
-            capsize=3,
-        )
-        ax.annotate(
-            f"{r.difference:+.1f}  {word}",
-            (1, -k),
-            xycoords=("axes fraction", "data"),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=7.5,
-            color=colour,
-        )
+        colour = _VERDICT_COLOURS.get(word, "dimgrey")
+        bar = [[max(0, r.difference - r.low)], [max(0, r.high - r.difference)]]
+        ax.errorbar(r.difference, -k, xerr=bar, fmt="o", color=colour, capsize=3)
+        beside = dict(xycoords=("axes fraction", "data"), xytext=(6, 0), va="center", fontsize=7.5)
+        text, place = f"{r.difference:+.1f}  {word}", (1, -k)
+        ax.annotate(text, place, textcoords="offset points", color=colour, **beside)
+        names.append("\n".join(textwrap.wrap(f"{r.claim} ({r.task}, {r.metric})", 52)))
     ax.axvline(0, color="black", lw=0.8)
-    ax.set_yticks(
-        [-k for k in range(len(t))],
-        ["\n".join(textwrap.wrap(f"{r.claim} ({r.task}, {r.metric})", 52)) for r in t.itertuples()],
-        fontsize=7,
-    )
-    ax.set_ylim(-len(t) + 0.4, 0.6)
+    ax.set_yticks([-k for k in range(len(names))], names, fontsize=7)
+    ax.set_ylim(-len(names) + 0.4, 0.6)
     ax.margins(x=0.06)
     ax.set_xlabel("difference, points (95% interval)", fontsize=8)
     ax.spines[["top", "right"]].set_visible(False)
@@ -562,65 +494,55 @@ def show_claims(table: pd.DataFrame, control: bool = False):
     return fig
 
 # %% ../../nbs/library/7_results/08_claims.ipynb #4dfa7f40
+def _named(t: pd.DataFrame) -> str:
+    "Claims in the middle of a sentence, with their differences."
+    rows = [
+        f"{r.claim[0].lower()}{r.claim[1:]} ({r.task}: {r.difference:+.1f}, {r.low:+.1f} to "
+        f"{r.high:+.1f})"
+        for r in t.itertuples()
+    ]
+    return "; ".join(rows)
+
+
+def _on_controls(table: pd.DataFrame) -> str:
+    "A control counts with the worst of its metrics."
+    worst = table[table.control].sort_values(
+        "verdict", key=lambda v: v != "NOT as it must", kind="stable"
+    )
+    verdicts = worst.drop_duplicates(["claim", "task"]).verdict
+    n = verdicts.value_counts()
+    said = f"{n.get('as it must', 0)} of {len(verdicts)} controls come out as they must"
+    if failed := n.get("NOT as it must"):
+        said += f", {failed} do NOT"
+    if unknown := n.get("cannot be tested here"):
+        said += f", {unknown} could not be tested"
+    return f"{said}."
+
+
 def sentences(table: pd.DataFrame) -> list:  # of str
     """The claims table in four sentences (first metric of each; a control counts with all of its
     metrics).
     """
-
-    def count(t, v):
-        return int((t.verdict == v).sum())
-
     main = table.drop_duplicates(["claim", "task"])
-    claims, controls = (
-        main[~main.control],
-        table[table.control]
-        .sort_values("verdict", key=lambda v: v != "NOT as it must", kind="stable")
-        .drop_duplicates(["claim", "task"]),
-    )
+    claims = main[~main.control]
     tested, poster = claims[claims.verdict != "cannot be tested here"], claims[claims.paper.notna()]
-
-    def told(d):
-        return int((tested.detail == d).sum())
-
-    def name(r):
-        return (
-            f"{r.claim[0].lower()}{r.claim[1:]} ({r.task}: {r.difference:+.1f}, {r.low:+.1f} to "
-            f"{r.high:+.1f})"
-        )
-
-    held, opposite = (
-        [name(r) for r in t.itertuples()]
-        for t in (
-            tested[tested.verdict == "holds here"],
-            tested[tested.detail == "the opposite is seen"],
-        )
+    held = tested[tested.verdict == "holds here"]
+    opposite = tested[tested.detail == "the opposite is seen"]
+    open_ones = (tested.detail == "no difference can be told").sum()
+    counted = (
+        f"Of {len(claims)} tests {len(held)} hold here, {len(claims) - len(tested)} cannot be "
+        f"tested; in {open_ones} no difference can be told, in {len(opposite)} the opposite is "
+        f"seen. Of the {len(poster)} for which the poster has both rows "
+        f"{(poster.verdict == 'holds here').sum()} hold."
     )
-    return [
-        (
-            f"Of {len(claims)} tests {len(held)} hold here, {len(claims) - len(tested)} cannot "
-            f"be tested; in {told('no difference can be told')} no difference can be told, in "
-            f"{len(opposite)} the opposite is seen. Of the {len(poster)} for which the poster "
-            f"has both rows {count(poster, 'holds here')} hold."
-        ),
-        ("What holds: " + "; ".join(held) + ".")
-        if held
-        else "Nothing that was tested holds here."
-        if len(tested)
-        else "Nothing could be tested: " + "; ".join(sorted(set(claims.detail))) + ".",
-        *(["The opposite is seen: " + "; ".join(opposite) + "."] if opposite else []),
-        f"{count(controls, 'as it must')} of {len(controls)} controls come out as they must"
-        + (
-            f", {count(controls, 'NOT as it must')} do NOT"
-            if count(controls, "NOT as it must")
-            else ""
-        )
-        + (
-            f", {count(controls, 'cannot be tested here')} could not be tested"
-            if count(controls, "cannot be tested here")
-            else ""
-        )
-        + ".",
-    ]
+    if len(held):
+        holds = f"What holds: {_named(held)}."
+    elif len(tested):
+        holds = "Nothing that was tested holds here."
+    else:
+        holds = f"Nothing could be tested: {'; '.join(sorted(set(claims.detail)))}."
+    against = [f"The opposite is seen: {_named(opposite)}."] if len(opposite) else []
+    return [counted, holds, *against, _on_controls(table)]
 
 # %% ../../nbs/library/7_results/08_claims.ipynb #ad7312bd
 def read_claims(path) -> pd.DataFrame:

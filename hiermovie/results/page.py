@@ -18,7 +18,8 @@ from ..base import atomic
 
 # %% ../../nbs/library/7_results/05_page.ipynb #51847ce0
 _style = """
-body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:1rem;color:#1b1b1b;background:#fff}
+body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:1rem}
+body{color:#1b1b1b;background:#fff}
 h1{line-height:1.2}
 h2{margin-top:2.2rem;border-bottom:1px solid #ccc}
 .wide{overflow-x:auto}
@@ -38,7 +39,7 @@ td.no{color:#888;font-style:italic}
 .warn{background:#fff6dd;padding:.6rem 1rem;border-left:4px solid #e0a800}
 """
 
-# Nothing but this style, and pictures and films that lie in the page itself: no script, no address elsewhere.
+# Nothing but this style, and pictures and films in the page itself: no script, no address elsewhere.
 _policy = (
     "default-src 'none'; style-src "
     f"'sha256-{base64.b64encode(hashlib.sha256(_style.encode()).digest()).decode()}'; img-src "
@@ -50,11 +51,20 @@ _page = Environment(autoescape=True).from_string("""<!doctype html>
 <meta http-equiv="Content-Security-Policy" content="{{ policy }}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }}</title><style>{{ style }}</style></head><body>
-<h1>{{ title }}</h1>{% for p in summary %}<p{% if loop.first %} class="warn"{% endif %}>{{ p }}</p>{% endfor %}
+<h1>{{ title }}</h1>
+{% for p in summary %}<p{% if loop.first %} class="warn"{% endif %}>{{ p }}</p>{% endfor %}
 {% for s in sections %}<h2>{{ s.title }}</h2>{% if s.text %}<p>{{ s.text }}</p>{% endif %}
-{% for f in s.figures %}<div class="fig"><img alt="{{ f.alt }}" src="data:image/png;base64,{{ f.data }}"></div>{% endfor %}
-{% for e in s.examples %}<h3>{{ e.title }}</h3><div class="examples"><figure><video controls loop muted playsinline preload="metadata" src="data:{{ e.kind }};base64,{{ e.data }}"></video></figure></div><div class="wide">{{ e.table }}</div>{% endfor %}
-{% if s.table %}<div class="wide">{{ s.table }}</div>{% endif %}{% if s.caption %}<p class="note">{{ s.caption }}</p>{% endif %}{% endfor %}</body></html>
+{% for f in s.figures %}
+<div class="fig"><img alt="{{ f.alt }}" src="data:image/png;base64,{{ f.data }}"></div>
+{% endfor %}
+{% for e in s.examples %}<h3>{{ e.title }}</h3>
+<div class="examples"><figure><video controls loop muted playsinline preload="metadata"
+ src="data:{{ e.kind }};base64,{{ e.data }}"></video></figure></div>
+<div class="wide">{{ e.table }}</div>
+{% endfor %}
+{% if s.table %}<div class="wide">{{ s.table }}</div>{% endif %}
+{% if s.caption %}<p class="note">{{ s.caption }}</p>{% endif %}
+{% endfor %}</body></html>
 """)
 
 # %% ../../nbs/library/7_results/05_page.ipynb #d7f66fce
