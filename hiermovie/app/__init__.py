@@ -17,7 +17,7 @@ __getattr__, __dir__, __all__ = door(
     """,
     reproduction="need_package find_profile stage_environment failures reproduce",
     cli="""
-        run_features run_convert run_pretrain run_extract run_evaluate run_audit run_check
-        run_data_check run_reproduce parser main
+        program of_checkpoints of_data run_features run_convert run_pretrain run_extract
+        Task Unit run_evaluate run_audit run_check run_data_check run_reproduce main
     """,
 )
