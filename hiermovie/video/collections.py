@@ -211,7 +211,7 @@ def _list_rows(text: str):  # yields (number of the line, path, class)
     lines = [line.rstrip("\r") for line in text.split("\n")]
     first = next((line for line in lines if line.strip()), "")
     sep = next((s for s in ",\t; " if s in first), ",")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=sep, strict=False)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=sep, strict=True)
     rows = [(reader.line_num, row) for row in reader if any(field.strip() for field in row)]
     header, at, label_at = _columns([row for _, row in rows] or [[""]])
     if not header and '"' not in text:
