@@ -36,7 +36,7 @@ def _key(x):
 def _filled(target, xs):  # items onto a list, set or dict
     if isinstance(target, dict):
         keys, before = [*map(_key, xs[::2])], len(target)
-        target.update(zip(keys, xs[1::2], strict=False))
+        target.update(zip(keys, xs[1::2], strict=True))
         if len(target) < before + len(keys):
             raise InputError(
                 "the pickle has a key twice: "

@@ -137,7 +137,7 @@ def ranks(
     return np.stack(
         [
             rankdata(-s if up else s, method="average")
-            for s, up in zip(np.asarray(scores, float).T, higher_is_better, strict=False)
+            for s, up in zip(np.asarray(scores, float).T, higher_is_better, strict=True)
         ],
         1,
     )
@@ -165,7 +165,7 @@ def rank_table(
     first = pd.DataFrame(
         {
             t: scores[t] == (scores[t].max() if u else scores[t].min())
-            for t, u in zip(scores.columns, up, strict=False)
+            for t, u in zip(scores.columns, up, strict=True)
         }
     )
     return out.assign(**{"Top1 rank": first.sum(axis=1), "mean rank": out.mean(axis=1)})

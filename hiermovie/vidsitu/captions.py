@@ -39,7 +39,7 @@ class NGrams:
                 )
             found.append((text[at], gram + n_grams, np.full(len(at), n)))
             n_grams += int(gram.max(initial=-1)) + 1
-        text, gram, size = map(np.concatenate, zip(*found, strict=False))
+        text, gram, size = map(np.concatenate, zip(*found, strict=True))
         key, first, self.count = np.unique(
             text * max(1, n_grams) + gram, return_index=True, return_counts=True
         )
@@ -170,14 +170,14 @@ def rouge_l(hyp: str, refs: list, beta: float = 1.2) -> float:  # 0..1
         raise InputError("rouge: an item without references")
     h, rs = hyp.split(" "), [r.split(" ") for r in refs]
     common = [lcs(h, r) for r in rs]
-    P, R = max(common) / len(h), max(c / len(r) for c, r in zip(common, rs, strict=False))
+    P, R = max(common) / len(h), max(c / len(r) for c, r in zip(common, rs, strict=True))
     return (1 + beta**2) * P * R / (R + beta**2 * P) if P and R else 0.0
 
 
 def rouge_items(hyps: list, refs: list) -> np.ndarray:  # (I,)
     "ROUGE-L of each item of a list; items that are alike are computed once."
     alike = {}
-    for k, item in enumerate(zip(hyps, map(tuple, refs), strict=False)):
+    for k, item in enumerate(zip(hyps, map(tuple, refs), strict=True)):
         alike.setdefault(item, []).append(k)
     out = np.zeros(len(hyps))
     for (h, rs), at in alike.items():
