@@ -32,40 +32,27 @@ class FewChannels(nn.Conv3d):
         """The same convolution, with its weights; `InputError` when it does not keep the number of
         frames, or has a bias.
         """
-        if (
-            conv.stride[0] != 1
-            or conv.padding[0] != conv.kernel_size[0] // 2
-            or conv.bias is not None
-        ):
+        keeps = conv.stride[0] == 1 and conv.padding[0] == conv.kernel_size[0] // 2
+        if not keeps or conv.bias is not None:
             raise InputError(f"{conv}: must keep the number of frames and have no bias")
-        new = cls(
-            conv.in_channels,
-            conv.out_channels,
-            conv.kernel_size,
-            conv.stride,
-            conv.padding,
-            bias=False,
-        )
+        shape = (conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding)
+        new = cls(*shape, bias=False)
         new.weight = conv.weight
         return new
 
     def forward(self, x):
         if x.device.type != "cpu":
             return super().forward(x)
-        (O, _, K), (B, _, T) = self.weight.shape[:3], x.shape[:3]
-        y = F.conv2d(
-            x.transpose(1, 2).flatten(0, 1),
-            self.weight.permute(2, 0, 1, 3, 4).flatten(0, 1),
-            None,
-            self.stride[1:],
-            self.padding[1:],
-        )  # (BT, KO, h, w)
-        shift = torch.einsum(
-            "op,kl->okpl", torch.eye(O, dtype=y.dtype), torch.eye(K, dtype=y.dtype)
-        ).flatten(1, 2)[
-            ..., None, None
-        ]  # (O, KO, K, 1, 1): adds channel o of step k from k frames away
-        return F.conv3d(y.unflatten(0, (B, T)).transpose(1, 2), shift, padding=(K // 2, 0, 0))
+        (out, _, steps), (B, _, T) = self.weight.shape[:3], x.shape[:3]
+        frames = x.transpose(1, 2).flatten(0, 1)
+        weight = self.weight.permute(2, 0, 1, 3, 4).flatten(0, 1)
+        y = F.conv2d(frames, weight, None, self.stride[1:], self.padding[1:])  # (BT, KO, h, w)
+        one = dict(dtype=y.dtype)
+        # (O, KO, K, 1, 1): adds channel o of step k from k frames away
+        shift = torch.einsum("op,kl->okpl", torch.eye(out, **one), torch.eye(steps, **one))
+        shift = shift.flatten(1, 2)[..., None, None]
+        y = y.unflatten(0, (B, T)).transpose(1, 2)
+        return F.conv3d(y, shift, padding=(steps // 2, 0, 0))
 
 # %% ../../nbs/library/3_backbone/02_encoders.ipynb #d43af566
 def _pytorchvideo(module):

@@ -106,31 +106,32 @@ class Cutting:
         ]
 
 # %% ../../nbs/library/3_backbone/06_extraction.ipynb #4d4f1dd1
+def _put(box: queue.Queue, stop: threading.Event, item) -> None:
+    "Put an item into a box that may be full, until somebody says stop."
+    while not stop.is_set():
+        with contextlib.suppress(queue.Full):
+            return box.put(item, timeout=0.1)
+
+
+def _fill(box: queue.Queue, stop: threading.Event, items) -> None:
+    "What the thread does; an exception is an item, too."
+    try:
+        for x in items:
+            if stop.is_set():
+                return
+            _put(box, stop, (x, None))
+    except BaseException as e:
+        _put(box, stop, (None, e))
+    else:
+        _put(box, stop, (None, StopIteration()))
+
+
 def prefetch(items, ahead: int = 2):
     """The items of an iterator, computed ahead in a thread; its exception comes out where the item
     would have been.
     """
     box, stop = queue.Queue(ahead), threading.Event()
-
-    def put(x):
-        while not stop.is_set():
-            try:
-                return box.put(x, timeout=0.1)
-            except queue.Full:
-                pass
-
-    def work():
-        try:
-            for x in items:
-                if stop.is_set():
-                    return
-                put((x, None))
-        except BaseException as e:
-            put((None, e))
-        else:
-            put((None, StopIteration()))
-
-    threading.Thread(target=work, daemon=True).start()
+    threading.Thread(target=_fill, args=(box, stop, items), daemon=True).start()
     try:
         while True:
             x, e = box.get()

@@ -83,8 +83,8 @@ class _DType:
         return flat.reshape(shape, order="F" if order == "F" else "C")
 
 # %% ../../nbs/library/base/06_pickles.ipynb #56bdc5f0
-def _made(name, args):  # what a class or function of the pickle gives
-    kinds = [type(a) for a in args]
+def _array_or_type(name: str, args: tuple, kinds: list):
+    "What numpy's names of a pickle give; None: the call is none of these."
     if name == "dtype":
         return _DType(*args)
     if name == "_reconstruct":
@@ -93,19 +93,33 @@ def _made(name, args):  # what a class or function of the pickle gives
         return args[0].array(args[1], ())[()]
     if name == "_frombuffer" and kinds[1] is _DType:
         return args[1].array(args[0], args[2], *args[3:])
+    return None
+
+
+def _builtin(name: str, args: tuple, kinds: list):
+    "What Python's own names of a pickle give; None: the call is none of these."
     if name == "encode" and kinds[:1] == [str] and args[1:] in ((), ("latin1",)):
         return args[0].encode("latin1")  # how old protocols write bytes
     if name in ("set", "frozenset") and kinds in ([], [list]):
         return {"set": set, "frozenset": frozenset}[name](map(_key, args[0] if args else ()))
-    if name == "bytearray" and kinds in ([], [bytes], [str, str]):
-        return bytearray(args[0] if kinds == [bytes] else args[0].encode("latin1") if args else b"")
-    if name == "bytes" and kinds == []:
-        return b""
+    if name in ("bytes", "bytearray") and kinds == []:
+        return b"" if name == "bytes" else bytearray()
+    if name == "bytearray" and kinds in ([bytes], [str, str]):
+        return bytearray(args[0] if kinds == [bytes] else args[0].encode("latin1"))
     if name == "complex" and set(kinds) <= {float, int}:
         return complex(*args)
-    raise InputError(
-        f"the pickle calls {name} with {', '.join(k.__name__ for k in kinds) or 'nothing'}"
-    )
+    return None
+
+
+def _made(name: str, args: tuple):
+    "What a class or function of the pickle gives; `InputError` where it may not be called so."
+    kinds = [type(a) for a in args]
+    for make in (_array_or_type, _builtin):
+        made = make(name, args, kinds)
+        if made is not None:
+            return made
+    with_what = ", ".join(k.__name__ for k in kinds) or "nothing"
+    raise InputError(f"the pickle calls {name} with {with_what}")
 
 
 _NAMES = (

@@ -318,7 +318,8 @@ def _hold(folder: Path, seconds: float = 20.0) -> None:  # for as long as this p
 
     locks = folder.parent / ".locks"
     locks.mkdir(parents=True, exist_ok=True)
-    lock, until = open(locks / folder.name, "w"), time.time() + seconds
+    lock = open(locks / folder.name, "w")  # noqa: SIM115 (held until the process ends)
+    until = time.time() + seconds
     number = os.fstat(lock.fileno()).st_ino
     if number in _held:
         lock.close()

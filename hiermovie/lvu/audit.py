@@ -19,6 +19,10 @@ from .tasks import LVU_CLASSES, LVU_REGRESSION, LVU_TASKS
 from .windowing import SPLITS, read_splits
 
 # %% ../../nbs/library/6_lvu/12_audit.ipynb #960c4a1b
+def _shared(a: pd.DataFrame, b: pd.DataFrame) -> int:
+    return len(set(a.movie_id) & set(b.movie_id))
+
+
 def census(root, tasks=LVU_TASKS) -> pd.DataFrame:  # one row per task
     """Sizes, classes, baselines and shared movies of the CSV files of an LVU release; counted, with
     the checks of `read_splits`.
@@ -28,16 +32,13 @@ def census(root, tasks=LVU_TASKS) -> pd.DataFrame:  # one row per task
         t = read_splits(root, task)
         train, test = t["train"], t["test"]
 
-        def shared(a, b):
-            return len(set(t[a].movie_id) & set(t[b].movie_id))
-
         row = dict(
             task=task,
             **{s: len(t[s]) for s in SPLITS},
-            shared_movies=shared("train", "test"),
+            shared_movies=_shared(train, test),
             videos_of_shared_movies=int(test.movie_id.isin(train.movie_id).sum()),
-            train_val=shared("train", "val"),
-            val_test=shared("val", "test"),
+            train_val=_shared(train, t["val"]),
+            val_test=_shared(t["val"], test),
         )
         if task in LVU_CLASSES:
             hits = int((test.target == train.target.mode().min()).sum())

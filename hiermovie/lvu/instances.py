@@ -91,9 +91,8 @@ def save_instances(store: str | Path, name: str, x: Instances, origin: str = "")
     """Write one video's instances to `<store>/<name>_inst.npz`, atomically; `origin` says what made
     them.
     """
-    with atomic(Path(store) / f"{name}_inst.npz") as p:
-        with open(p, "wb") as f:
-            np.savez(f, origin=np.array(origin), **{k: getattr(x, k) for k in FIELDS})
+    with atomic(Path(store) / f"{name}_inst.npz") as p, open(p, "wb") as f:
+        np.savez(f, origin=np.array(origin), **{k: getattr(x, k) for k in FIELDS})
 
 
 def read_instances(

@@ -55,7 +55,7 @@ def show_frames(
     fig, axes = plt.subplots(
         1, len(pick), figsize=(1.4 * len(pick) * max(1, w / h) ** 0.5, 1.5), squeeze=False
     )
-    for k, (ax, i) in enumerate(zip(axes[0], pick, strict=False)):
+    for ax, i in zip(axes[0], pick, strict=True):
         ax.imshow(frames[i])
         ax.axis("off")
         if titles is not None:

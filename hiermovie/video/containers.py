@@ -264,9 +264,8 @@ _SECOND = {
 def _second_film_behind(path, container, position) -> bool:  # a header behind the last packet
     if container not in _SECOND or not Path(path).is_file():  # or it lies in an archive
         return False
-    with open(path, "rb") as file:
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return re.compile(_SECOND[container]).search(data, position) is not None
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return re.compile(_SECOND[container]).search(data, position) is not None
 
 # %% ../../nbs/library/2_video/01_containers.ipynb #409d5188
 def _last_end(path) -> float:  # seconds on the container's clock at which its last stream ends

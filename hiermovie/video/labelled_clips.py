@@ -40,9 +40,9 @@ class LabelledClips(torch.utils.data.Dataset):
         from torchvision.transforms import v2  # takes seconds, and most stages do not augment
 
         self.rows = [
-            (p, classes.index(l))
-            for p, l in zip(table.path, table.label, strict=False)
-            if p in infos
+            (path, classes.index(label))
+            for path, label in zip(table.path, table.label, strict=True)
+            if path in infos
         ]
         self.infos, self.read, self.train = infos, read, train
         self.T, self.size, self.clip_s, self.seed, self.epoch = T, size, clip_s, seed, 0

@@ -222,8 +222,9 @@ class RoleScorer:
     def __init__(
         self, predictions: list, split: list, annotations: list, allow_missing: bool = False
     ):
-        self.ids, said, refs, items = role_items(predictions, split, annotations, allow_missing)
-        self.segment, mentions, roles, verbs, hyps, texts = zip(*items, strict=False)
+        inputs = (predictions, split, annotations, allow_missing)
+        self.ids, predicted, refs, items = role_items(*inputs)
+        self.segment, mentions, roles, verbs, hyps, texts = zip(*items, strict=True)
         self.segment = np.array(self.segment)
         self.captions = Captions(hyps, texts)
         self.rouge, self.bleu = rouge_items(hyps, texts), bleu_counts(self.captions)
@@ -233,59 +234,52 @@ class RoleScorer:
             "MacroArg": self._group(roles, annotations),
         }
         self.silent = not any(hyps)
-        self.coreference = CoreferenceScorer(
-            predictions,
-            self.ids,
-            said,
-            refs,
-            {(s, m): k for k, (s, m, *_) in enumerate(items)},
-            annotations,
-        )
+        item_of = {(s, m): k for k, (s, m, *_) in enumerate(items)}
+        of_mentions = (predictions, self.ids, predicted, refs, item_of, annotations)
+        self.coreference = CoreferenceScorer(*of_mentions)
 
-    def _group(self, names, annotations):  # (labels, group of each item, columns of its words)
+    def _group(self, names, annotations) -> tuple:
+        "Labels, the group of each item, and the columns of its words."
         labels = sorted(set(names))
         number = {label: k for k, label in enumerate(labels)}
         groups = np.array([number[n] for n in names])
-        for label, n in zip(
-            labels, np.bincount(groups[self.captions.k_item], minlength=len(labels)), strict=False
-        ):
-            if not n:
-                _bad(
-                    annotations,
-                    "annotations",
-                    (
-                        "no word in any reference of "
-                        f"{'role or verb ' + label if label else 'any item'} (first in segment "
-                        f"{self.ids[self.segment[names.index(label)]]}): CIDEr is not defined"
-                    ),
-                )
+        words = np.bincount(groups[self.captions.k_item], minlength=len(labels))
+        for label in (label for label, n in zip(labels, words, strict=True) if not n):
+            what = f"role or verb {label}" if label else "any item"
+            where = f"first in segment {self.ids[self.segment[names.index(label)]]}"
+            message = f"no word in any reference of {what} ({where}): CIDEr is not defined"
+            _bad(annotations, "annotations", message)
         return np.array(labels, object), groups, group_columns(self.captions, groups)
+
+    def _means(self, labels, groups, columns, weights) -> tuple:
+        "Labels that have items, name of a score -> mean of each, and the CIDEr of every item."
+
+        def total(x):
+            return np.bincount(groups, weights * x, len(labels))
+
+        cider_of = cider_items(self.captions, groups, weights, columns)
+        n = total(np.ones(len(weights)))
+        present = n > 0  # a resample may lack a rare verb
+        means = {"cider": total(cider_of), "rouge": total(self.rouge)}
+        means = {k: v[present] / n[present] for k, v in means.items()}
+        blue = bleu(np.stack([total(x) for x in self.bleu.T], -1)[present])
+        means |= {f"bleu_{k + 1}": blue[:, k] for k in range(4)}
+        return labels[present], means, cider_of
 
     def __call__(self, weights: np.ndarray | None = None) -> dict:
         w = np.ones(len(self.ids)) if weights is None else np.asarray(weights, float)
-        wi, out = w[self.segment], {}
-        for prefix, (labels, groups, columns) in self.groupings.items():
-            score, total = (
-                cider_items(self.captions, groups, wi, columns),
-                lambda x: np.bincount(groups, wi * x, len(labels)),
-            )
-            n = total(np.ones(len(wi)))
-            there = n > 0  # a resample may lack a rare verb
-            blue = bleu(np.stack([total(x) for x in self.bleu.T], -1)[there])
-            means = {
-                "cider": total(score)[there] / n[there],
-                "rouge": total(self.rouge)[there] / n[there],
-            } | {f"bleu_{k + 1}": blue[:, k] for k in range(4)}
+        out = {}
+        for prefix, grouping in self.groupings.items():
+            labels, means, cider_of = self._means(*grouping, w[self.segment])
             if not prefix:
-                out, item_cider = {k: float(v[0]) for k, v in means.items()}, score
-            else:
-                out |= {f"{prefix}_{k}": float(v.mean()) for k, v in means.items()}
+                item_cider = cider_of
+                out |= {k: float(v[0]) for k, v in means.items()}
+                continue
+            out |= {f"{prefix}_{k}": float(v.mean()) for k, v in means.items()}
             if prefix == "MacroArg":
-                out |= {
-                    f"{role}_{k}": float(x)
-                    for k, v in means.items()
-                    for role, x in zip(labels[there], v, strict=False)
-                }
+                for k, values in means.items():
+                    roles = zip(labels, values, strict=True)
+                    out |= {f"{role}_{k}": float(x) for role, x in roles}
         if weights is None and self.silent:
             out["note"] = (
                 "no prediction has text for a scored role; roles are looked up by their "
