@@ -1,4 +1,4 @@
-"""What the four scripts share: count what a data set lists and what is on disk, and write it down."""
+"""What the four scripts share: count what is listed and what is on disk, and write it down."""
 
 import argparse
 import sys

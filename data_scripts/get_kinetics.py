@@ -1,11 +1,9 @@
 """Kinetics-400: where it belongs, and what of it is there.
 
 The videos are distributed by the Common Visual Data Foundation and by academic mirrors; they cannot
-be fetched by a
-script of ours. Put them below ROOT/kinetics as <split>/<class>/<youtube_id>_<start>_<end>.mp4
-beside train.csv and val.csv
-(columns label, youtube_id, time_start, time_end, split, is_cc), which is how the data set is
-usually kept.
+be fetched by a script of ours. Put them below ROOT/kinetics as
+<split>/<class>/<youtube_id>_<start>_<end>.mp4 beside train.csv and val.csv (columns label,
+youtube_id, time_start, time_end, split, is_cc), which is how the data set is usually kept.
 
     python data_scripts/get_kinetics.py ROOT [--out coverage_kinetics.csv]
 """

@@ -1,12 +1,10 @@
 """LVU: where it belongs, and what of it is there.
 
 Put the release's nine folders of CSV files and lvu_durations.csv below ROOT/lvu/lvu_1.0 and the
-videos below ROOT/lvu/videos as <youtube_id>.mp4.
-For the instance model there are three ways, see stage 25: the release's instance_meta_*.pkl and
-<video>.npz files (its code repository links a shared
-folder with `features` and `instance_meta`), weights of a torchvision detector, or boxes of your own
-as ROOT/lvu/boxes/<youtube_id>.csv.
-What these files amount to: hiermovie audit ROOT/lvu
+videos below ROOT/lvu/videos as <youtube_id>.mp4. For the instance model there are three ways, see
+stage 25: the release's instance_meta_*.pkl and <video>.npz files (its code repository links a
+shared folder with `features` and `instance_meta`), weights of a torchvision detector, or boxes of
+your own as ROOT/lvu/boxes/<youtube_id>.csv. What these files amount to: hiermovie audit ROOT/lvu
 
     python data_scripts/get_lvu.py ROOT [--out coverage_lvu.csv]
 """

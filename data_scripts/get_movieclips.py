@@ -1,8 +1,7 @@
 """MovieClips (the pool of Condensed Movies): where it belongs, and what of it is there.
 
 Put the videos below ROOT/movieclips/videos as <youtube_id>.mp4, and the list of the Condensed
-Movies release beside them as
-ROOT/movieclips/clips.csv (columns videoid, imdbid, duration).
+Movies release beside them as ROOT/movieclips/clips.csv (columns videoid, imdbid, duration).
 
     python data_scripts/get_movieclips.py ROOT [--out coverage_movieclips.csv]
 """

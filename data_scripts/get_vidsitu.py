@@ -1,9 +1,8 @@
 """VidSitu: where it belongs, and what of it is there.
 
 Put the annotation archive of the release below ROOT/vidsitu as
-vidsitu_annotations/{split_files,vinfo_files,vseg_ann_files},
-and the trimmed 10-second segments below ROOT/vidsitu/videos as
-v_<youtube_id>_seg_<start>_<end>.mp4.
+vidsitu_annotations/{split_files,vinfo_files,vseg_ann_files}, and the trimmed 10-second segments
+below ROOT/vidsitu/videos as v_<youtube_id>_seg_<start>_<end>.mp4.
 
     python data_scripts/get_vidsitu.py ROOT [--out coverage_vidsitu.csv]
 """

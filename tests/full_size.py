@@ -52,11 +52,11 @@ def full_size(segments=1326, annotators=5, seed=0, verbs=1560, words=3000):
             ]
             for e in EVENTS
         }
-        for a in range(annotators):
 
-            def text():
-                return cast[r.integers(6)] if r.random() < 0.6 else phrase()
+        def text(cast=cast):
+            return cast[r.integers(6)] if r.random() < 0.6 else phrase()
 
+        for _ in range(annotators):
             annotations.append(
                 {
                     e: dict(

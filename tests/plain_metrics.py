@@ -39,7 +39,7 @@ def f_one(precision, recall):
 
 
 def first_predictions(predictions):
-    """Section 1.1: ann_idx -> prediction, the first in file order where several have one ann_idx."""
+    """Section 1.1: ann_idx -> prediction, the first in file order where several have one."""
     first = {}
     for prediction in predictions:
         if prediction["ann_idx"] not in first:
@@ -380,7 +380,7 @@ def lea_soft_precision_side(clusters, others, cider_of):
 
 
 def mentions_side(clusters, others):
-    """Section 6, mentions: the mentions that the other side has too, and all mentions of this side."""
+    """Section 6, mentions: those that the other side has, too, and all mentions of this side."""
     mine = [mention for cluster in clusters for mention in cluster]
     return len([mention for mention in mine if cluster_with(mention, others) is not None]), len(
         mine
@@ -452,7 +452,7 @@ def linked_groups(clusters, others):
 
 
 def ceafe_side(clusters, others):
-    """Section 6, CEAF-phi4: the best one-to-one assignment and the number of clusters of this side."""
+    """Section 6, CEAF-phi4: the best one-to-one assignment and the clusters of this side."""
     return sum(
         best_assignment(mine, theirs) for mine, theirs in linked_groups(clusters, others)
     ), len(clusters)

@@ -54,7 +54,8 @@ def run_notebook(notebook, executed, parameters, cwd):
             exec("".join(cell["source"]), names)
             if "parameters" in cell["metadata"].get("tags", []): names.update(parameters)
     except Exception as e:
-        book["cells"][-1]["outputs"] = [dict(output_type="error", ename=type(e).__name__, evalue=str(e), traceback=[])]
+        said = dict(ename=type(e).__name__, evalue=str(e), traceback=[])
+        book["cells"][-1]["outputs"] = [dict(said, output_type="error")]
         raise
     finally:
         write_json(executed, book)
@@ -96,7 +97,8 @@ run.finish(dict(w=read_json(run.input("base_run")/"metrics.json")["w"] + len(not
         'data_run = ""\nfeatures_run = ""\nepochs = 1',
         """
 w = read_json(run.input("features_run")/"metrics.json")["w"]
-run.finish(dict(score=score(w, epochs), films=len(list(data_root(run.input("data_run")).rglob("*.mp4")))))
+films = len(list(data_root(run.input("data_run")).rglob("*.mp4")))
+run.finish(dict(score=score(w, epochs), films=films))
 """,
     ),
     "90_report": (

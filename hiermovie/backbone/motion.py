@@ -21,7 +21,8 @@ from ..video import Memory, looped, read_clips, seeded, to_clip, within
 
 # %% ../../nbs/library/3_backbone/04_motion.ipynb #366ccc46
 @contextlib.contextmanager
-def _one_thread():  # DIS cuts the picture into one strip per thread, and its result depends on the cuts
+def _one_thread():
+    "DIS cuts the picture into one strip per thread, and its result depends on the cuts."
     n = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:

@@ -341,7 +341,8 @@ def _cells(notebook: str | Path) -> list:  # (source, tags) of the code cells
         raise InputError(f"{notebook}: not a notebook, expected cells with their sources") from None
 
 
-_TIMED = r"(?m)^([ \t]*)%%?(?:time|timeit|capture|prun)\b(?:[ \t]+-\S+)*[ \t]*"  # magics that run the rest of the line, or the cell
+# magics that run the rest of the line, or the cell
+_TIMED = r"(?m)^([ \t]*)%%?(?:time|timeit|capture|prun)\b(?:[ \t]+-\S+)*[ \t]*"
 
 
 def notebook_source(notebook: str | Path) -> str:

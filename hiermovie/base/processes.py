@@ -87,7 +87,7 @@ def process_group(
     dist.init_process_group(
         "nccl" if device.type == "cuda" else "gloo", timeout=timedelta(minutes=minutes)
     )
-    yield  # after an error the process ends with its message; leaving the group first could wait for the others
+    yield  # after an error the process ends; leaving the group first could wait for the others
     dist.destroy_process_group()
 
 

@@ -176,7 +176,7 @@ class Run:
     folder: Path
     params: dict  # runs that are read as paths
     key: str
-    rests_on: dict  # code (its fingerprint), files (parameter -> fingerprint), reads (name -> key of a run)
+    rests_on: dict  # code, files (parameter -> fingerprint), reads (name -> key of a run)
     started: float = field(default_factory=time.time)
 
     def __truediv__(self, name) -> Path:

@@ -124,7 +124,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 def settings(cls):
-    "Decorator: a frozen dataclass whose values are checked; `InputError` names the one that is not."
+    "Decorator: a frozen dataclass with checked values; `InputError` names the one that is wrong."
     made = pydantic_dataclass(cls, frozen=True, config=ConfigDict(strict=True))
     build, names = made.__init__, [f.name for f in fields(made)]
 

@@ -59,7 +59,10 @@ def census(root, tasks=LVU_TASKS) -> pd.DataFrame:  # one row per task
 
 # %% ../../nbs/library/6_lvu/12_audit.ipynb #4e8f9c96
 RELEASE = pd.DataFrame(
-    [  # task, train, val, test, movies in train and test, test videos of such movies, movies in train and val, in val and test, classes of the head, in train, in test, majority %, constant MSE; LVU 1.0
+    # LVU 1.0: task, train, val, test, movies in train and test, test videos of such movies, movies
+    # in train and val, in val and test, classes of the head, in train, in test, majority %,
+    # constant MSE
+    [
         ("relationship", 149, 53, 42, 11, 12, 9, 4, 4, 4, 3, 2200 / 42, None),
         ("way_speaking", 939, 205, 201, 59, 59, 71, 14, 5, 5, 5, 5400 / 201, None),
         ("scene", 557, 120, 86, 25, 28, 46, 4, 6, 6, 6, 2300 / 86, None),

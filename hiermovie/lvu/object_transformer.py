@@ -443,7 +443,7 @@ class ObjectModel(nn.Module):
         self,
         transformer: ObjectTransformer,
         outputs: int,
-        mask_always: bool = False,  # the release's quirk: tracks are hidden in fine-tuning and in testing too
+        mask_always: bool = False,  # the release's quirk: tracks are hidden in testing, too
         share: float = 0.15,
     ):
         super().__init__()

@@ -92,9 +92,8 @@ def lvu_coverage(
             f"window_s {window_s:g}: a window must hold an event of {event_s:g} s at least"
         )
     rows, root = [], Path(root)
-    for task, split, ids in (
-        (task, split, t.video_id) for task in tasks for split, t in read_splits(root, task).items()
-    ):
+    splits = {(t, s): v.video_id for t in tasks for s, v in read_splits(root, t).items()}
+    for (task, split), ids in splits.items():
         present = [v for v in ids if v in events]
         brief = [v for v in present if events[v] * event_s < window_s]
         if brief and short == "refuse":

@@ -63,8 +63,11 @@ class Machine:
 
     gpus: int = 8
     cores: int = 96  # for decoding
-    gpu_tflops: float = 47.0  # what one GPU sustains in training, in 10**12 operations a second (measured: SlowFast R50, bf16, batch 32, one H200; 53 with compile)
-    decode_per_core: float = 20.0  # clips of 32 frames a second from 340 x 256 H.264 (measured: 40 alone; half is left for augmentation)
+    # what one GPU sustains in training, in 10**12 operations a second (measured: SlowFast R50,
+    # bf16, batch 32, one H200; 53 with compile)
+    gpu_tflops: float = 47.0
+    # clips of 32 frames a second from 340 x 256 H.264 (measured: 40; half is left for augmentation)
+    decode_per_core: float = 20.0
     price: float = 2.5  # assumed: USD, one GPU for an hour
 
 

@@ -39,7 +39,7 @@ td.no{color:#888;font-style:italic}
 .warn{background:#fff6dd;padding:.6rem 1rem;border-left:4px solid #e0a800}
 """
 
-# Nothing but this style, and pictures and films in the page itself: no script, no address elsewhere.
+# Nothing but this style, and pictures and films in the page itself: no script, no other address.
 _policy = (
     "default-src 'none'; style-src "
     f"'sha256-{base64.b64encode(hashlib.sha256(_style.encode()).digest()).decode()}'; img-src "
@@ -121,7 +121,7 @@ def write_page(
     path,
     title: str,
     summary: list,  # paragraphs; the first is set apart
-    sections: list,  # dicts of title, and where wanted text, figures, examples, table (`Markup`), caption
+    sections: list,  # of dicts: title, and where wanted text, figures, examples, table, caption
 ) -> None:
     "Write the report page: one file, in which everything that is not `Markup` is text."
     page = _page.render(

@@ -64,7 +64,8 @@ PAPER = {
     },
 }
 
-# (instance model, scene model): poster's (Top1 rank, mean rank), and which of our runs that is: instance model (backbone, Object Transformer), scene model (backbone, contextualizer)
+# (instance model, scene model): poster's (Top1 rank, mean rank), and which of our runs that is:
+# instance model (backbone, Object Transformer), scene model (backbone, contextualizer)
 PAPER_LVU = {
     ("Object Transformer", "None"): ((1, 3.2), (("supervised", "pretrained"), None)),
     ("Contrastive (CVRL)", "None"): ((0, 3.9), (("cvrl", "scratch"), None)),

@@ -321,6 +321,7 @@ def probe_table(runs: dict) -> pd.DataFrame:  # empty when nothing was probed
         objective = read_run(r["params"]["backbone_run"])["params"]["objective"]
         for name, s in r["metrics"]["scores"].items():
             linear, (low, high) = 100 * np.array(s["linear"]), s["knn_interval"]
+            interval = f"({100 * low:.0f} to {100 * high:.0f})"
             out.append(
                 {
                     "backbone": NAMES[objective]
@@ -328,7 +329,7 @@ def probe_table(runs: dict) -> pd.DataFrame:  # empty when nothing was probed
                     else f"{name} ({NAMES[objective]}'s network)",
                     "linear probe": f"{linear.mean():.1f}"
                     + (f" ± {linear.std(ddof=1):.1f}" if len(linear) > 1 else ""),
-                    "nearest neighbours": f"{100 * s['knn']:.1f} ({100 * low:.0f} to {100 * high:.0f})",
+                    "nearest neighbours": f"{100 * s['knn']:.1f} {interval}",
                     **{f"R@{k}": f"{100 * v:.1f}" for k, v in s["retrieval"].items()},
                     "n": s["n"],
                 }

@@ -187,8 +187,10 @@ def rouge_items(hyps: list, refs: list) -> np.ndarray:  # (I,)
 # %% ../../nbs/library/5_vidsitu/01_captions.ipynb #92e05c24
 def bleu_counts(
     c: Captions,
-) -> np.ndarray:  # (I, 10): correct and possible n-grams (n = 1..4), words of the hypothesis, words of the closest reference
-    "What BLEU adds up."
+) -> np.ndarray:  # (I, 10)
+    """What BLEU adds up: correct and possible n-grams (n = 1..4), words of the hypothesis, words of
+    the closest reference.
+    """
     best = np.zeros(len(c.h_count), np.int64)
     np.maximum.at(best, c.m_h, c.r_count[c.m_r])
     correct = np.bincount(4 * c.h_item + c.h_size, np.minimum(best, c.h_count), 4 * c.I).reshape(

@@ -266,13 +266,15 @@ def test_shards_processes_and_conventions(chain, tmp_path):
         "stage: 10_pretrain_backbone, data_run: data, width: 8, size: 32, batch: 20, hidden: 16, "
         "projection: 8, save_every: 4"
     )
+    data = yaml.safe_dump(RUNS["data"]["params"], default_flow_style=True)
     (tmp_path / "more.yaml").write_text(f"""runs:
-  data: {{stage: 00_data, {yaml.safe_dump(RUNS["data"]["params"], default_flow_style=True).strip()[1:-1]}}}
+  data: {{stage: 00_data, {data.strip()[1:-1]}}}
   shards: {{stage: 05_shards, data_run: data, shard_mb: 1}}
   from-files: {{{small}}}
   from-shards: {{{small}, shards_run: shards}}
   two-processes: {{{small}, processes: 2}}
-  features-two: {{stage: 20_extract_features, data_run: data, backbone_run: two-processes, corpora: [vidsitu], processes: 2, convention: vidsitu}}
+  features-two: {{stage: 20_extract_features, data_run: data, backbone_run: two-processes,
+    corpora: [vidsitu], processes: 2, convention: vidsitu}}
 """)
     code, _, err = run(
         "hiermovie", "reproduce", "--profile", tmp_path / "more.yaml", "--out", chain
@@ -424,7 +426,7 @@ def test_pictures_and_statistics(chain):
 
 
 def test_executed_notebooks_show_their_figures(chain):
-    """What a reader sees who opens them: every figure that the stage draws, not the first one only."""
+    """A reader who opens them sees every figure that the stage draws, not the first one only."""
 
     def figures(name):
         outputs = [

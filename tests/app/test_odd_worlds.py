@@ -100,7 +100,8 @@ def make_odd_vidsitu(root):
 
 ODD = """
 defaults:
-  10_pretrain_backbone: {data_run: data, width: 8, frames: 4, size: 32, batch: 10, hidden: 16, projection: 8, epochs: 1}
+  10_pretrain_backbone: {data_run: data, width: 8, frames: 4, size: 32, batch: 10, hidden: 16,
+    projection: 8, epochs: 1}
   40_verbs: {data_run: data, features_run: features, epochs: 1}
   41_roles: {data_run: data, features_run: features, epochs: 1, max_len: 20, bpe_size: 300}
   42_relations: {data_run: data, features_run: features, epochs: 1}
@@ -108,15 +109,20 @@ runs:
   data: {stage: 00_data, source: ""}
   backbone: {stage: 10_pretrain_backbone, objective: supervised}
   probe: {stage: 15_probe_backbone, data_run: data, backbone_run: backbone, epochs: 2}
-  features: {stage: 20_extract_features, data_run: data, backbone_run: backbone, corpora: [vidsitu, lvu]}
-  contextualizer: {stage: 30_pretrain_contextualizer, data_run: data, features_run: features, corpora: {vidsitu: 1, lvu: 1}, epochs: 1}
+  features: {stage: 20_extract_features, data_run: data, backbone_run: backbone,
+    corpora: [vidsitu, lvu]}
+  contextualizer: {stage: 30_pretrain_contextualizer, data_run: data, features_run: features,
+    corpora: {vidsitu: 1, lvu: 1}, epochs: 1}
   verbs: {stage: 40_verbs}
   roles: {stage: 41_roles}
   relations: {stage: 42_relations}
   lvu: {stage: 50_lvu, data_run: data, features_run: features, tasks: [director, scene], epochs: 1}
   statistics: {stage: 06_vidsitu_statistics, data_run: data}
-  gallery: {stage: 45_gallery, data_run: data, features_run: features, contextualizer_run: contextualizer, verbs_run: verbs, roles_run: roles, relations_run: relations}
-  report: {stage: 90_report, profile: "<b>odd</b><script>alert(3)</script>", note: "$x$ <img src=x onerror=alert(4)>", reads_runs: all}
+  gallery: {stage: 45_gallery, data_run: data, features_run: features,
+    contextualizer_run: contextualizer, verbs_run: verbs, roles_run: roles,
+    relations_run: relations}
+  report: {stage: 90_report, profile: "<b>odd</b><script>alert(3)</script>",
+    note: "$x$ <img src=x onerror=alert(4)>", reads_runs: all}
 """
 
 
@@ -186,7 +192,7 @@ def test_films_are_found_in_every_container(odd):
 
 
 def test_nothing_from_outside_becomes_markup(odd):
-    """Ids, texts, roles, verbs, classes, file names and parameters with markup: text in every page."""
+    """Markup in ids, texts, verbs, classes, file names and parameters is text in every page."""
     pages = [p for p in (odd / "runs").rglob("*.html")]
     assert pages == [odd / "runs/report/index.html"]
     page = pages[0].read_text()
@@ -332,7 +338,7 @@ def test_repeated_names_in_prediction_files_are_refused(odd, tmp_path):
     assert (code, err.count("\n")) == (2, 1) and "p.json: 'film one' stands there twice" in err
 
 
-# The sizes of profile `paper`, and nothing else: its stages, parameters and graph are those of paper.yaml.
+# The sizes of profile `paper`; stages, parameters and graph are those of paper.yaml.
 SIZES = {
     "10_pretrain_backbone": dict(
         depth=18,

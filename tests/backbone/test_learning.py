@@ -99,7 +99,7 @@ def test_unpredictable_events_are_not_predicted():
 
 
 def stories(n, seed, shuffle=False):
-    """Features that know the verb and nothing else, as MiniMovies tells its stories: (12, 24) each."""
+    """Features that know the verb and nothing else, of MiniMovies' stories: (12, 24) each."""
     from hiermovie.base import rng
     from hiermovie.minimovies import VERBS, World, make_movie, tell
 

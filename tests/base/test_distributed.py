@@ -21,38 +21,58 @@ from hiermovie.video import read_kinetics, usable_videos
 SMALL = dict(depth=18, width=8, frames=8, size=32, hidden=16, layers=1, projection=8, queue=16)
 
 EQUAL = """
-import json, sys
+import json
+import sys
+
 import torch
-from dataclasses import replace
-from torch.nn.parallel import DistributedDataParallel
-from hiermovie.base import read_json, read_table
-from hiermovie.base import process_group, rank, sync_batchnorm, world
-from hiermovie.backbone import build, config_from
-from hiermovie.base import Batches, mine_of
 import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import default_collate
+
+from hiermovie.backbone import build, config_from
+from hiermovie.base import mine_of, process_group, rank, world
+from hiermovie.base import read_json, read_table, sync_batchnorm
 
 folder = sys.argv[1]
-cfg = config_from(read_json(folder + "/pretrain.json")); videos = read_table(folder + "/videos.csv")
+cfg = config_from(read_json(folder + "/pretrain.json"))
+videos = read_table(folder + "/videos.csv")
 
-def whole(): return build(cfg, videos).model.double().train()
+
+def whole():
+    return build(cfg, videos).model.double().train()
+
+
+def batch(part):
+    return [x.double() if x.is_floating_point() else x for x in default_collate(part)]
+
+
 data = build(cfg, videos).data
 items = [data[i] for i in range(int(sys.argv[2]))]
-def batch(part): return [x.double() if x.is_floating_point() else x for x in torch.utils.data.default_collate(part)]
-
 alone = whole()
-with torch.no_grad(): alone(*batch(items))                 # once before: MoDist's queue is empty at first, and then there is no gradient
-one = alone(*batch(items)); one.backward()
+with torch.no_grad():
+    alone(*batch(items))  # once before: MoDist's queue is empty at first, and there is no gradient
+one = alone(*batch(items))
+one.backward()
 with process_group():
-    mine = mine_of(items); model = sync_batchnorm(whole()); net = DistributedDataParallel(model, broadcast_buffers=False)
-    with torch.no_grad(): model(*batch(mine))
-    loss = net(*batch(mine)); (loss * len(mine) * world() / len(items)).backward()
-    total = loss.detach() * len(mine) / len(items); dist.all_reduce(total)
+    mine = mine_of(items)
+    model = sync_batchnorm(whole())
+    net = DistributedDataParallel(model, broadcast_buffers=False)
+    with torch.no_grad():
+        model(*batch(mine))
+    loss = net(*batch(mine))
+    (loss * len(mine) * world() / len(items)).backward()
+    total = loss.detach() * len(mine) / len(items)
+    dist.all_reduce(total)
     if rank() == 0:
-        grads = [(n, a.grad, b.grad) for (n, a), (_, b) in zip(alone.named_parameters(), model.named_parameters()) if a.requires_grad]
-        worst = max(((a - b).norm() / a.norm().clamp(min=1e-12)).item() for _, a, b in grads)
-        buffers = max((a.double() - b.double()).abs().max().item() for a, b in zip(alone.buffers(), model.buffers()))
-        print(json.dumps(dict(one=one.item(), two=total.item(), gradient=worst, buffers=buffers, size=sum(a.norm().item() for _, a, _ in grads))))
-    dist.barrier()                                         # nobody leaves while the other one still works
+        named = zip(alone.named_parameters(), model.parameters(), strict=True)
+        grads = [(a.grad, b.grad) for (n, a), b in named if a.requires_grad]
+        worst = max(((a - b).norm() / a.norm().clamp(min=1e-12)).item() for a, b in grads)
+        buffers = zip(alone.buffers(), model.buffers(), strict=True)
+        apart = max((a.double() - b.double()).abs().max().item() for a, b in buffers)
+        size = sum(a.norm().item() for a, _ in grads)
+        said = dict(one=one.item(), two=total.item(), gradient=worst, buffers=apart, size=size)
+        print(json.dumps(said))
+    dist.barrier()  # nobody leaves while the other one still works
 """
 
 

@@ -235,7 +235,7 @@ def test_a_report_of_runs_that_do_not_fit_is_refused(toy, tmp_path):
     complete(toy, out, "base")
     with pytest.raises(
         InputError,
-        match=r"features: was made from the run base, which is another one now \(key \w+, was \w+\)",
+        match=r"features: was made from the run base, which is another one now \(key \w+, was ",
     ):
         need_fitting([out / "head-a", out / "head-b"])
 
@@ -340,67 +340,84 @@ def kill_one(process):
     process.wait(20)
 
 
-def edits(toy, out, r):
-    """Name -> what it does; each leaves the repository in a state from which it can be completed."""
+class Edits:
+    """What a person may do to a repository; from what each leaves behind, it can be completed."""
 
-    def change(run, parameter, values):
-        toy.runs[run][parameter] = r.choice(values)
-        toy.save_profile()
+    def __init__(self, toy, out, r):
+        self.toy, self.out, self.r = toy, out, r
 
-    def code(pairs):
-        old, new = r.choice(pairs)
-        text = (toy.root / "hiermovie/toy.py").read_text()
+    def parameter(self):
+        run, name, values = self.r.choice(
+            [
+                ("base", "lr", [0.5, 0.25]),
+                ("head-a", "epochs", [2, 4]),
+                ("features", "note", ["", "a {b} #c"]),
+            ]
+        )
+        self.toy.runs[run][name] = self.r.choice(values)
+        self.toy.save_profile()
+
+    def code(self):
+        scores = ("round(w * epochs, 6)", "round(w * epochs + 1, 6)")
+        old, new = self.r.choice([("SCALE = 2.0", "SCALE = 3.0"), scores])
+        text = (self.toy.root / "hiermovie/toy.py").read_text()
         if old in text:
-            toy.edit_library(old, new)
+            self.toy.edit_library(old, new)
         elif new in text:
-            toy.edit_library(new, old)
+            self.toy.edit_library(new, old)
 
-    def films():
-        corpus = r.choice(["lvu", "vidsitu"])
-        path = toy.data / corpus / "videos" / r.choice(["a.mp4", "b.mp4"])
+    def comment(self):
+        self.toy.edit_library("def train(", "# again\ndef train(")
+
+    def labels(self):
+        (self.toy.data / "lvu/labels.csv").write_text(self.r.choice(["1 2 3", "4 5 6"]))
+
+    def films(self):
+        corpus = self.r.choice(["lvu", "vidsitu"])
+        path = self.toy.data / corpus / "videos" / self.r.choice(["a.mp4", "b.mp4"])
         path.unlink() if path.exists() else path.write_bytes(b"film")
         if path.exists():
             os.utime(path, (1e9, 1e9))
 
-    def killed():
-        process = toy.start(out)
-        since, limit, wanted = len(journal(out)), time.time() + 20, r.randint(1, 3)
-        while process.poll() is None and len(journal(out)) < since + wanted and time.time() < limit:
+    def killed(self):
+        process = self.toy.start(self.out)
+        since, until = len(journal(self.out)), time.time() + 20
+        wanted = since + self.r.randint(1, 3)
+        while process.poll() is None and len(journal(self.out)) < wanted and time.time() < until:
             time.sleep(0.02)
-        time.sleep(r.random() / 2)
+        time.sleep(self.r.random() / 2)
         if process.poll() is None:
-            r.choice([kill_all, kill_one])(process)
+            self.r.choice([kill_all, kill_one])(process)
         process.wait(30)
 
-    def deleted():
-        shutil.rmtree(out / r.choice(ALL), ignore_errors=True)
+    def deleted(self):
+        shutil.rmtree(self.out / self.r.choice(ALL), ignore_errors=True)
 
-    def aged():
-        for p in list(out.rglob("*")):
-            when = r.choice([1e9, 2e9])
+    def aged(self):
+        for p in list(self.out.rglob("*")):
+            when = self.r.choice([1e9, 2e9])
             if p.exists():
                 os.utime(p, (when, when), follow_symlinks=False)
 
-    return {
-        "parameter": lambda: r.choice(
-            [
-                lambda: change("base", "lr", [0.5, 0.25]),
-                lambda: change("head-a", "epochs", [2, 4]),
-                lambda: change("features", "note", ["", "a {b} #c"]),
-            ]
-        )(),
-        "code": lambda: code(
-            [("SCALE = 2.0", "SCALE = 3.0"), ("round(w * epochs, 6)", "round(w * epochs + 1, 6)")]
-        ),
-        "comment": lambda: toy.edit_library("def train(", "# again\ndef train("),
-        "labels": lambda: (toy.data / "lvu/labels.csv").write_text(r.choice(["1 2 3", "4 5 6"])),
-        "films": films,
-        "killed": killed,
-        "deleted": deleted,
-        "aged": aged,
-        "targeted": lambda: complete(toy, out, r.choice(ALL)),
-        "notes": lambda: shutil.rmtree(out / ".snakemake", ignore_errors=True),
-    }
+    def targeted(self):
+        complete(self.toy, self.out, self.r.choice(ALL))
+
+    def notes(self):
+        shutil.rmtree(self.out / ".snakemake", ignore_errors=True)
+
+
+EDITS = [
+    "parameter",
+    "code",
+    "comment",
+    "labels",
+    "films",
+    "killed",
+    "deleted",
+    "aged",
+    "targeted",
+    "notes",
+]
 
 
 def state(toy):
@@ -419,10 +436,9 @@ def sequence(number, root, known):
     toy, out = Repository(root / f"toy {number}"), root / f"runs {number}"
     done = []
     for _ in range(r.randint(4, 7)):
-        todo = edits(toy, out, r)
-        name = r.choice(list(todo))
+        name = r.choice(EDITS)
         before, since = finished(out), len(journal(out))
-        todo[name]()
+        getattr(Edits(toy, out, r), name)()
         done.append(name)
         again = set(journal(out)[since:]) & before
         assert not again, f"sequence {number}, {done}: ran although its key was unchanged: {again}"

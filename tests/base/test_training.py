@@ -308,7 +308,7 @@ def test_compiled_is_the_same(tmp_path):
 
 
 def test_logs_for_people(clips, tmp_path):
-    """CSV and TensorBoard have the same numbers; a continued training does not write a step twice."""
+    """CSV and TensorBoard have the same numbers; a continued training writes no step twice."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     prepare(
@@ -334,7 +334,7 @@ def test_supervised_learns_from_a_list(world, tmp_path):
     """A CSV list instead of folders; a class per line."""
     table = read_kinetics(world / "kinetics", "train")
     (tmp_path / "clips.csv").write_text(
-        "".join(f"{p},{l}\n" for p, l in zip(table.path, table.label, strict=True))
+        "".join(f"{r.path},{r.label}\n" for r in table.itertuples())
     )
     listed = read_clip_list(tmp_path / "clips.csv")
     assert list(listed.label) == list(table.label) and list(listed.path) == list(table.path)

@@ -8,6 +8,7 @@ import os
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,75 +17,73 @@ from loading import write
 from hiermovie.backbone import Cutting, SlowFast, SlowFastConfig, features_of
 from hiermovie.video import read_clips
 
+CUTS = {"a thread": Cutting(batch=16), "a decoding process": Cutting(batch=16, workers=1)}
+
+
+def decode(paths, cfg):
+    for p in paths:
+        read_clips(p, CUTS["a thread"].clips(p, cfg.frames), cfg.size)
+
+
+@torch.no_grad()
+def forward(model, clips, times):
+    for _ in range(times):
+        model(clips)
+
+
+def whole(paths, model, cut):
+    assert all(error is None for _, _, error in features_of(model, paths, cut))
+
+
+def in_channels_last(model):
+    """As `features_of` has them."""
+    for p in model.parameters():
+        if p.ndim == 5:
+            p.data = p.data.contiguous(memory_format=torch.channels_last_3d)
+    return model
+
+
+def medians(sides, events):
+    """Events per second of every side, run in turns."""
+    times = {name: [] for name in sides}
+    for _ in range(3):
+        for name, side in sides.items():
+            began = time.perf_counter()
+            side()
+            times[name].append(time.perf_counter() - began)
+    return {name: events / statistics.median(v) for name, v in times.items()}
+
+
+def measure(name, model, paths):
+    cfg, events = model.cfg, 5 * len(paths)
+    clips = torch.randn(5, 3, cfg.frames, cfg.size, cfg.size)
+    clips = clips.contiguous(memory_format=torch.channels_last_3d)
+    sides = {"decoding": partial(decode, paths, cfg)}
+    sides["network"] = partial(forward, model, clips, len(paths))
+    for how, cut in CUTS.items():
+        sides[f"files to features ({how})"] = partial(whole, paths, model, cut)
+    speed = medians(sides, events)
+    told = ", ".join(f"{k} {v:.1f} events/s" for k, v in speed.items())
+    print(f"{name}, 340 x 256 H.264 to {cfg.size} x {cfg.size}, {os.cpu_count()} cores: {told}")
+    slower = min(speed["decoding"], speed["network"])
+    shares = {how: 100 * speed[f"files to features ({how})"] / slower for how in CUTS}
+    told = ", ".join(f"{how} {share:.0f}%" for how, share in shares.items())
+    print(f"  of the slower of the two: {told} (wanted: 85)")
+
 
 def main():
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    cuts = {"a thread": Cutting(batch=16), "a decoding process": Cutting(batch=16, workers=1)}
-    cut, models = (
-        cuts["a thread"],
-        {
-            "32 frames": SlowFast(SlowFastConfig(18, 16, frames=32, size=64)).eval(),
-            "32 frames, twice the size": SlowFast(
-                SlowFastConfig(18, 16, frames=32, size=128)
-            ).eval(),
-        },
-    )
+    models = {
+        "32 frames": SlowFastConfig(18, 16, frames=32, size=64),
+        "32 frames, twice the size": SlowFastConfig(18, 16, frames=32, size=128),
+    }
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{k}.mp4" for k in range(20)]
         for k, p in enumerate(paths):
             write(p, k)
-        events = 5 * len(paths)
-        for name, model in models.items():
-            cfg = model.cfg
-
-            def decode():
-                for p in paths:
-                    read_clips(p, cut.clips(p, cfg.frames), cfg.size)
-
-            clips = torch.randn(5, 3, cfg.frames, cfg.size, cfg.size).contiguous(
-                memory_format=torch.channels_last_3d
-            )  # as `features_of` has them, and the weights
-            for p in model.parameters():
-                p.data = (
-                    p.data.contiguous(memory_format=torch.channels_last_3d)
-                    if p.ndim == 5
-                    else p.data
-                )
-
-            @torch.no_grad()
-            def forward():
-                for _ in paths:
-                    model(clips)
-
-            def whole(how):
-                assert all(e is None for _, _, e in features_of(model, paths, cuts[how]))
-
-            sides = {"decoding": decode, "network": forward} | {
-                f"files to features ({how})": lambda how=how: whole(how) for how in cuts
-            }
-            times = {k: [] for k in sides}
-            for _ in range(3):
-                for key, f in sides.items():
-                    began = time.perf_counter()
-                    f()
-                    times[key].append(time.perf_counter() - began)
-            t = {k: events / statistics.median(v) for k, v in times.items()}
-            print(
-                f"{name}, 340 x 256 H.264 to {cfg.size} x {cfg.size}, {os.cpu_count()} cores: "
-                + ", ".join(f"{k} {v:.1f} events/s" for k, v in t.items())
-            )
-            print(
-                "  of the slower of the two: "
-                + ", ".join(
-                    (
-                        f"{how} "
-                        f"{100 * t[f'files to features ({how})'] / min(t['decoding'], t['network']):.0f}%"
-                    )
-                    for how in cuts
-                )
-                + " (wanted: 85)"
-            )
+        for name, cfg in models.items():
+            measure(name, in_channels_last(SlowFast(cfg).eval()), paths)
 
 
 if __name__ == "__main__":

@@ -76,11 +76,11 @@ def plain_sides(frames, size, width, depth, x, y):
 
     def step(bf16):
         with torch.autocast(device, torch.bfloat16, enabled=bf16):
-            l = plain_loss(net, x, y)
+            loss = plain_loss(net, x, y)
         optimizer.zero_grad()
-        l.backward()
+        loss.backward()
         optimizer.step()
-        l.item()
+        loss.item()
 
     return {"plain float32": lambda: step(False), "plain bf16": lambda: step(True)}
 
@@ -113,11 +113,11 @@ def loop(frames=16, size=64, batch=16, n=12):
         model = ours(frames, size, 16, 18).train()
         optimizer = make_optimizer(model, "sgd", 0.01)
         for b in ready:
-            l = loss(model, b)
+            value = loss(model, b)
             optimizer.zero_grad()
-            l.backward()
+            value.backward()
             optimizer.step()
-            l.item()
+            value.item()
 
     def fitted():
         fit(
@@ -238,9 +238,9 @@ def main():
         f"{1000 * c['over space first']:.0f} ms over space first, "
         f"{c['conv3d'] / c['over space first']:.1f} times as fast"
     )
-    l = loop()
+    took = loop()
     print(
-        f"  a whole epoch with `fit`: {100 * (l['fit'] / l['bare loop'] - 1):+.1f}% against "
+        f"  a whole epoch with `fit`: {100 * (took['fit'] / took['bare loop'] - 1):+.1f}% against "
         "a bare loop (wanted: at most +5)"
     )
     if torch.cuda.is_available():

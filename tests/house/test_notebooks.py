@@ -1,4 +1,4 @@
-"""Every library notebook, lesson and the index run from top to bottom, with all the proofs in them."""
+"""Every library notebook, lesson and the index run from top to bottom, with all proofs in them."""
 
 from conftest import run
 

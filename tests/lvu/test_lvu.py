@@ -43,7 +43,8 @@ from hiermovie.vidsitu import Trunk
 EXTRACT = ROOT / "tests/data/lvu_extract"
 REFERENCE = ROOT.parent / "shared/reference/lvu_1.0"
 
-# counted by hand from the release's files (FACTS E2): train, val, test, classes in train and in test, majority of train in test, %
+# counted by hand from the release's files (FACTS E2): train, val, test, classes in train and in
+# test, majority of train in test, %
 COUNTED = dict(
     relationship=(149, 53, 42, 4, 3, 52.38),
     way_speaking=(939, 205, 201, 5, 5, 26.87),
@@ -191,7 +192,7 @@ def test_a_longer_look_helps_where_the_world_says_so():
 
 
 def test_a_model_cannot_read_what_is_not_told():
-    """Without grammar (every event cuts away) nobody can tell the genre, the best reader neither."""
+    """Without grammar (every event cuts away) not even the best reader can tell the genre."""
     assert lvu_ceilings(World(unrelated=1.0), n=200)["genre"] < 0.35
 
 

@@ -548,7 +548,7 @@ def test_names_in_any_bytes(tmp_path, monkeypatch, capsys):
 
 
 def test_a_data_folder_with_names_in_any_bytes(tmp_path):
-    """The manifest of real data, the key that rests on it, and the indexes keep what is no UTF-8."""
+    """The manifest of real data, the key that rests on it, and the indexes keep any bytes."""
     (tmp_path / "data/kinetics").mkdir(parents=True)
     names = [os.fsdecode(n) for n in NAMES]
     film = write(tmp_path / "film.mp4")
@@ -642,7 +642,7 @@ def test_data_check(tmp_path, capsys):
 
 
 def some_frames(path, n=10):
-    """(number of all frames, {number: frame} of some) by plain decoding; the container turns them."""
+    """(number of all frames, {number: frame} of some) by plain decoding, turned upright."""
     wanted = np.random.default_rng(0).integers(0, len(index_video(path).ticks), n)
     found, k = {}, -1
     with open_video(path) as (box, stream):

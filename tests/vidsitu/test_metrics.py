@@ -367,7 +367,7 @@ def test_a_weight_is_a_repetition():
         references = [
             plain.permuted_references(annotations, split)[k] for k in index
         ]  # the draw keeps the references of the whole split
-        with patch.object(plain, "permuted_references", lambda a, s: references):
+        with patch.object(plain, "permuted_references", return_value=references):
             want = plain.roles([dict(said[k], ann_idx=n) for n, k in enumerate(index)], names, anns)
         close(scorer("roles", said, split, vinfo, annotations)(weights), want)
         verbs, _, vinfo8, _ = data_of("verbs", 8)
@@ -786,7 +786,8 @@ DTYPE, SCALAR, EMPTY = (
     b"cnumpy._core.multiarray\nscalar\n",
     b"cnumpy._core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R",
 )
-HOSTILE = {  # numpy's own pickles can be told to take bytes for addresses: none of this may reach numpy
+# numpy's own pickles can be told to take bytes for addresses: none of this may reach numpy
+HOSTILE = {
     "an object from bytes": (
         SCALAR + DTYPE + text("O8") + b"\x89\x88\x87RC\x08" + b"A" * 8 + b"\x86R",
         "calls scalar",

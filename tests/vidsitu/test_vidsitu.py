@@ -54,7 +54,7 @@ tensors = torch.utils.data.TensorDataset
 
 @pytest.fixture(scope="module")
 def annotated(tmp_path_factory):
-    """The root of annotations: 16 + 4 segments and, below `many`, 300 + 100. No video is rendered."""
+    """The root of annotations: 16 + 4 segments and, below `many`, 300 + 100; no video."""
     root = tmp_path_factory.mktemp("vidsitu")
     write_vidsitu(root, World(), 16, 4)
     write_vidsitu(root / "many", World(), 300, 100)
@@ -66,7 +66,7 @@ def segments_of(root, split):
 
 
 def features_that_know(segments, dim=96, noise=0.3):
-    """Features made of the verb, the text of each role and the relation of each event, and noise."""
+    """Features made of verb, text of each role and relation of each event, and noise."""
 
     def code(*key):
         return rng("code", *key).standard_normal(dim)
