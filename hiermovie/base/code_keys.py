@@ -289,48 +289,52 @@ _BY_STRING = {
 }  # what they reach cannot be seen, so it is everything in their module
 
 # %% ../../nbs/library/base/08_code_keys.ipynb #8b10499e
-def used_by(code: Module, package: Package) -> dict:  # (module, name; empty: its effects) -> texts
-    "Everything in the package that `code` uses, directly or through each other."
-    seen, todo = {}, []
+class _Walk:
+    "From a stage's code to all that it uses, names and modules, each once."
 
-    def follow(where, module, parts):
+    def __init__(self, package: Package):
+        self.package, self.seen, self.todo = package, {}, []
+
+    def follow(self, where: str | None, module: Module, parts: list) -> None:
+        "Names that parts of a module use, there and in other modules."
         names = {n for part in parts for n in part.names}
         if names & _BY_STRING and where is not None:  # a stage gives its own to `start_run` only
             names |= {*module.parts, *module.imported}
-        imports = [i for part in parts for i in part.imports] + [
-            i for n in names for i in module.imported.get(n, [])
-        ]
-        todo.extend(target for i in imports for target in package.lead(*i))
+        imports = [i for part in parts for i in part.imports]
+        imports += [i for n in names for i in module.imported.get(n, [])]
+        self.todo += [target for i in imports for target in self.package.lead(*i)]
         if where is not None:
-            todo.extend((where, n) for n in names if n in module.parts or n in module.imported)
+            self.todo += [(where, n) for n in names if n in module.parts or n in module.imported]
 
-    def enter(module):  # an import runs the module that it names: what has effects there
-        todo.extend((there, "") for imports in module.imported.values() for there, _ in imports)
-        todo.extend(
-            (f"{there}.{name}".lstrip("."), "")
-            for imports in module.imported.values()
-            for there, name in imports
-            if name
-        )
+    def enter(self, module: Module) -> None:
+        "An import runs the module that it names: what has effects there."
+        imports = [i for many in module.imported.values() for i in many]
+        self.todo += [(there, "") for there, _ in imports]
+        self.todo += [(f"{there}.{name}".lstrip("."), "") for there, name in imports if name]
 
-    follow(None, code, [*code.effects, *(p for ps in code.parts.values() for p in ps)])
-    enter(code)
-    while todo:
-        where, name = todo.pop()
-        if (where, name) in seen:
-            continue
-        module = package.module(where)
+    def visit(self, where: str, name: str) -> None:
+        module = self.package.module(where)
         parts = module.parts.get(name, []) if name else module.effects
-        seen[where, name] = [p.text for p in parts] + [
-            f"from {i}" for i in module.imported.get(name, [])
-        ]
-        follow(where, module, parts)
-        todo.extend(target for i in module.imported.get(name, []) for target in package.lead(*i))
+        imported = module.imported.get(name, [])
+        self.seen[where, name] = [p.text for p in parts] + [f"from {i}" for i in imported]
+        self.follow(where, module, parts)
+        self.todo += [target for i in imported for target in self.package.lead(*i)]
         if name:
-            todo.append((where, ""))
+            self.todo.append((where, ""))
         else:
-            enter(module)
-    return {where: texts for where, texts in seen.items() if texts}
+            self.enter(module)
+
+
+def used_by(code: Module, package: Package) -> dict:  # (module, name; empty: its effects) -> texts
+    "Everything in the package that `code` uses, directly or through each other."
+    walk = _Walk(package)
+    walk.follow(None, code, [*code.effects, *(p for ps in code.parts.values() for p in ps)])
+    walk.enter(code)
+    while walk.todo:
+        where, name = walk.todo.pop()
+        if (where, name) not in walk.seen:
+            walk.visit(where, name)
+    return {where: texts for where, texts in walk.seen.items() if texts}
 
 # %% ../../nbs/library/base/08_code_keys.ipynb #88a20025
 def _cells(notebook: str | Path) -> list:  # (source, tags) of the code cells

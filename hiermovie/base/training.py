@@ -285,21 +285,11 @@ class Stepper:
         clip: float = 1.0,
         options: FitOptions = FitOptions(),
     ):
-        self.model, self.loss_fn, self.optimizer, self.clip, self.o, self.device = (
-            model,
-            loss_fn,
-            optimizer,
-            clip,
-            options,
-            next(model.parameters()).device,
-        )
-        if options.channels_last:
-            for p in model.parameters():
-                p.data = (
-                    p.data.contiguous(memory_format=torch.channels_last_3d)
-                    if p.ndim == 5
-                    else p.data
-                )
+        self.model, self.loss_fn, self.optimizer = model, loss_fn, optimizer
+        self.clip, self.o, self.device = clip, options, next(model.parameters()).device
+        for p in model.parameters() if options.channels_last else ():
+            if p.ndim == 5:
+                p.data = p.data.contiguous(memory_format=torch.channels_last_3d)
         self.net = torch.compile(model) if options.compile else model
         if world() > 1:
             self.net = nn.parallel.DistributedDataParallel(
@@ -307,6 +297,18 @@ class Stepper:
                 device_ids=[self.device.index] if self.device.type == "cuda" else None,
                 broadcast_buffers=False,
             )
+
+    @classmethod
+    def of(cls, model, loss_fn, lr: float, weight_decay: float, clip: float, options: FitOptions):
+        "With the optimizer that the options name."
+        optimizer = make_optimizer(model, options.optimizer, lr, weight_decay, options.momentum)
+        return cls(model, loss_fn, optimizer, clip, options)
+
+    def prepare(self, rate: float) -> None:
+        "Before a step: training mode, and this learning rate (each group by its own scale)."
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group.get("scale", 1.0)
+        self.model.train()
 
     def __call__(
         self,
@@ -364,6 +366,10 @@ class _Schedule:
         self.per_epoch = math.ceil(len(batches) / accumulate)
         self.total = epochs * self.per_epoch
 
+    def saves_after(self, step: int, every: int) -> bool:
+        "Is the state written after this step? `every`: steps between two; 0: once per epoch."
+        return step + 1 == self.total or (step + 1) % (every or self.per_epoch) == 0
+
     def steps(self, epoch: int, done: int) -> Iterator[tuple]:
         "(step, [(batch, weight)], names of its examples) of an epoch, after `done` steps in all."
         chunks = self.batches.chunks(epoch)
@@ -388,10 +394,11 @@ class _Record:
     "What is kept of a training: the log, its file, TensorBoard's, and the state to go on from."
 
     def __init__(self, state, plan: dict, options: FitOptions, model, optimizer):
-        self.state, self.plan, self.options = state, plan, options
+        how = {k: getattr(options, k) for k in ("accumulate", "optimizer", "momentum", "bf16")}
+        self.state, self.plan, self.options = state, plan | how, options
         self.model, self.optimizer, self.log, self.done = model, optimizer, [], 0
         if state and Path(state).exists():
-            self.done, self.log = load_state(state, model, optimizer, plan)
+            self.done, self.log = load_state(state, model, optimizer, self.plan)
         self.need_same_start()
         self.first = rank() == 0
         board = options.tensorboard and self.first
@@ -409,6 +416,10 @@ class _Record:
                 f"{self.state}: the processes do not see the same state (steps {steps}); "
                 "the folder must be one that all machines share"
             )
+
+    def progress(self, desc: str, total: int) -> tqdm:
+        hidden = None if self.first else True  # None: where nobody looks at a terminal
+        return tqdm(desc=desc, mininterval=5, initial=self.done, total=total, disable=hidden)
 
     def add(self, *row) -> None:
         self.log.append(list(row))
@@ -456,27 +467,20 @@ def fit(
     """
     schedule = _Schedule(batches, epochs, options.accumulate)
     sync_batchnorm(model.to(pick_device()))
-    optimizer = make_optimizer(model, options.optimizer, lr, weight_decay, options.momentum)
-    stepper = Stepper(model, loss_fn, optimizer, clip, options)
+    stepper = Stepper.of(model, loss_fn, lr, weight_decay, clip, options)
     plan = dict(epochs=epochs, batches=len(batches), batch=batches.size, seed=seed, lr=lr)
     plan |= dict(weight_decay=weight_decay, warmup=warmup, clip=clip)
-    plan |= {k: getattr(options, k) for k in ("accumulate", "optimizer", "momentum", "bf16")}
-    record = _Record(state, plan, options, model, optimizer)
-    hidden = None if rank() == 0 else True
-    shown = dict(mininterval=5, initial=record.done, total=schedule.total, disable=hidden)
-    with tqdm(desc=desc, **shown) as bar:
+    record = _Record(state, plan, options, model, stepper.optimizer)
+    with record.progress(desc, schedule.total) as bar:
         for epoch in range(record.done // schedule.per_epoch, epochs):
             for step, micro, group in schedule.steps(epoch, record.done):
                 rate = lr * cosine_warmup(step, schedule.total, warmup)
-                for g in optimizer.param_groups:
-                    g["lr"] = rate * g.get("scale", 1.0)
-                model.train()
+                stepper.prepare(rate)
                 seed_all(seed, "step", step, rank())
                 where = partial(_where, batches, group, f"epoch {epoch}, step {step} of {desc}")
                 record.add(step, epoch, rate, *stepper(micro, where))
                 bar.update()
-                every = options.save_every or schedule.per_epoch
-                if step + 1 == schedule.total or (step + 1) % every == 0:
+                if schedule.saves_after(step, options.save_every):
                     record.save(step + 1)
             if options.each_epoch:
                 options.each_epoch(epoch)

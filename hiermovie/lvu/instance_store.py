@@ -59,7 +59,7 @@ def _weights_of(detector) -> str:
     state = detector[0].state_dict().values()
     return _fingerprint(b"".join(v.cpu().numpy().tobytes() for v in state))
 
-
+# %% ../../nbs/library/6_lvu/09_instance_store.ipynb #f23f1fc0
 class _Source:
     "Where the boxes of a video come from, and how its instances are made."
 

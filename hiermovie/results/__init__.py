@@ -22,7 +22,9 @@ __getattr__, __dir__, __all__ = door(
     """,
     page="html_table figure figures write_page best_of",
     examples="pick_segments example_video example played",
-    label_efficiency="efficiency show_efficiency losses statistics_table costs",
+    label_efficiency="""
+        efficiency show_efficiency losses statistics_table costs retrieval_words
+    """,
     claims="""
         compare draw_scores lvu_draws Claim MAJORITY OURS OBJECTS CLAIMS CONTROLS LVU_CLAIMS
         verdict judge_claims claims_table show_claims sentences read_claims claims_markdown

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PAIRS', 'relation_targets', 'TextEncoder', 'PretrainedText', 'event_text', 'text_tokens', 'RelationModel',
-           'relation_loss', 'class_weights', 'predict_relations']
+           'relation_loss', 'class_weights', 'predict_relations', 'text_reader', 'text_model']
 
 # %% ../../nbs/library/5_vidsitu/15_relations.ipynb #7613fd6e
 from collections import Counter
@@ -211,3 +211,26 @@ def predict_relations(model, features, segments: Segments, reader=None, batch: i
                     out[k + i]["pred_evrels_ev"][e].append(RELATIONS[best[i, e]])
                     out[k + i]["pred_scores_ev"][e].append(p[i, e].item())
     return out
+
+# %% ../../nbs/library/5_vidsitu/15_relations.ipynb #cd73fe99
+def text_reader(
+    inputs: str,  # video, text or both
+    train: Segments,
+    weights: str = "",  # folder of a pretrained text model; empty: byte pairs of the annotations
+    size: int = 400,  # of their vocabulary
+) -> tuple:  # (reader, [tokens (N, 5, L)]); (None, []) when no text is shown
+    "What turns the text of events into tokens, and those of the training segments."
+    if inputs not in ("video", "text", "both"):
+        raise InputError(f"parameter inputs: {inputs!r}, must be video, text or both")
+    if inputs == "video":
+        return None, []
+    reader = PretrainedText(weights) if weights else RoleVocabulary.build(train, size=size)
+    events = [anns[0][ev] for anns in train.annotations for ev in EVENTS]
+    return reader, [text_tokens(events, reader).unflatten(0, (-1, 5))]
+
+
+def text_model(reader, weights: str, width: int, depth: int, dropout: float):
+    "A fresh network for what the reader gives; None without a reader."
+    if reader is None or weights:
+        return PretrainedText(weights) if weights and reader is not None else None
+    return TextEncoder(len(reader), reader.pad, width, depth, dropout=dropout)
