@@ -105,7 +105,7 @@ def collate_tokens(
 
 # %% ../../nbs/library/6_lvu/10_object_transformer.ipynb #be7be8e3
 class InstanceWindows:
-    """Windows over the instances of videos, as `TaskWindows` and `predict_lvu` want them (11_lvu);
+    """Windows over the instances of videos, as `TaskWindows` and `predict_lvu` want them;
     windows without anybody are left out, as in the release.
     """
 

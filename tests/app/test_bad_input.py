@@ -15,6 +15,8 @@ from hiermovie.base import InputError
 from hiermovie.lvu import read_lvu
 from hiermovie.video import list_videos, read_kinetics
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):

@@ -16,6 +16,8 @@ from conftest import BIN, ROOT, run
 
 from hiermovie.base import read_params, read_profile
 
+pytestmark = pytest.mark.slow
+
 PROFILE = ROOT / "runs/profiles/tiny.yaml"
 RUNS = read_profile(PROFILE, ROOT / "nbs/stages")
 

@@ -15,6 +15,8 @@ from conftest import ROOT, run
 from hiermovie.base import read_yaml
 from hiermovie.minimovies import World, write_minimovies
 
+pytestmark = pytest.mark.slow
+
 ATTACK = "<img src=x onerror=alert(1)>"
 
 

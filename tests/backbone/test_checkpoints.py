@@ -15,6 +15,8 @@ from hiermovie.app import main
 from hiermovie.backbone import SlowFast, SlowFastConfig, load_backbone, load_foreign, save_backbone
 from hiermovie.base import InputError, read_tensors
 
+pytestmark = pytest.mark.slow
+
 CLIP = torch.randn(2, 3, 32, 64, 64, generator=torch.Generator().manual_seed(1))
 SLOW = torch.linspace(0, 31, 8).long()
 CONFIG = (

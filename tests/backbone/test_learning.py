@@ -3,6 +3,7 @@ not predicted.
 """
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -17,6 +18,8 @@ from hiermovie.contextualizer import (
     retrieval,
 )
 from hiermovie.video import LabelledClips, Sequences, pad_sequences, read_kinetics, usable_videos
+
+pytestmark = pytest.mark.slow
 
 
 def narrow():

@@ -18,6 +18,8 @@ from hiermovie.backbone import OBJECTIVES, PretrainConfig, prepare, pretrain
 from hiermovie.base import InputError, launch, read_json, write_json
 from hiermovie.video import read_kinetics, usable_videos
 
+pytestmark = pytest.mark.slow
+
 SMALL = dict(depth=18, width=8, frames=8, size=32, hidden=16, layers=1, projection=8, queue=16)
 
 EQUAL = """

@@ -19,6 +19,8 @@ from toy_repository import Repository, cell, journal, metrics
 
 from hiermovie.base import make_plan, read_profile, read_yaml, stage_arguments
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def toy(tmp_path):

@@ -33,6 +33,8 @@ from hiermovie.base import (
 )
 from hiermovie.video import LabelledClips, read_clip_list, read_kinetics, usable_videos
 
+pytestmark = pytest.mark.slow
+
 FULL_DISK = """
 import resource, signal, sys, torch
 from torch import nn

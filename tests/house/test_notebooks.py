@@ -1,6 +1,9 @@
 """Every library notebook, lesson and the index run from top to bottom, with all proofs in them."""
 
+import pytest
 from conftest import run
+
+pytestmark = pytest.mark.slow
 
 
 def test_notebooks_run():

@@ -14,6 +14,8 @@ import pytest
 from conftest import ROOT, run
 from toy_repository import Repository
 
+pytestmark = pytest.mark.slow
+
 UV = """import sys
 from pathlib import Path
 
