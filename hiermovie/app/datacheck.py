@@ -13,7 +13,7 @@ import pandas as pd
 
 from ..base import InputError, need_folder, one_line, read_table, write_table
 from ..lvu import LVU_TASKS, read_splits
-from ..video import VideoIndexes, find_videos, look_at_videos, named_videos, read_kinetics
+from ..video import VideoIndexes, find_videos, inspect_videos, named_videos, read_kinetics
 from ..vidsitu import read_segments
 
 # %% ../../nbs/library/8_app/02_datacheck.ipynb #59048103
@@ -115,7 +115,7 @@ def check_data(
     "Look at every video below `root`. `InputError` when there is no such folder or nothing in it."
     root = need_folder(root, "data folder")
     paths = find_videos(root)
-    infos, coverage = look_at_videos(paths, whole, indexes)
+    infos, coverage = inspect_videos(paths, whole, indexes)
     state = coverage.table()
     about = pd.DataFrame([_file_row(p, root, indexes) for p in infos], columns=FILE_COLUMNS)
     state["item"] = [one_line(p.relative_to(root)) for p in paths]

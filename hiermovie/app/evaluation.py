@@ -44,13 +44,13 @@ class VidSituFiles:
     def read(self, path) -> dict:
         return by_index(read_predictions(path), self.ids, self.allow_missing)
 
-    def scorer(self, said: dict, path):
-        rows = Rows(said.values())
+    def scorer(self, predicted: dict, path):
+        rows = Rows(predicted.values())
         rows.name = str(path)
         return scorer(self.task, rows, self.ids, self.vinfo, self.annotations, self.allow_missing)
 
-    def scores(self, said: dict, path) -> dict:
-        s = self.scorer(said, path)
+    def scores(self, predicted: dict, path) -> dict:
+        s = self.scorer(predicted, path)
         return s() | coverage(s.ids, self.ids)
 
     def rows(self, scores: dict, intervals: dict | None = None) -> list:
@@ -72,13 +72,13 @@ class LvuFiles:
     def read(self, path) -> dict:
         return read_lvu_predictions(path, self.task)
 
-    def scorer(self, said: dict, path):
-        return LvuScorer(self.task, said, self.table, self.allow_missing, str(path))
+    def scorer(self, predicted: dict, path):
+        return LvuScorer(self.task, predicted, self.table, self.allow_missing, str(path))
 
-    def scores(self, said: dict, path) -> dict:
+    def scores(self, predicted: dict, path) -> dict:
         return lvu_metrics(
-            self.task, said, self.table, self.train, self.allow_missing, str(path)
-        ) | coverage(list(said), self.ids)
+            self.task, predicted, self.table, self.train, self.allow_missing, str(path)
+        ) | coverage(list(predicted), self.ids)
 
     def rows(self, scores: dict, intervals: dict | None = None) -> list:
         key = "mse" if "mse" in scores else "accuracy"
@@ -132,30 +132,30 @@ def evaluate_files(
     if unit == "videos" and files.items == "videos":
         raise InputError("unit: for VidSitu only; LVU draws videos anyway")
     other = files.read(compare) if compare else None
-    said = files.read(predictions)
-    scores, how = files.scores(said, predictions), dict(n=draws or 1000, seed=seed, unit=unit)
-    told = how | dict(unit=files.items if files.items == "videos" else unit, level=0.95)
+    predicted = files.read(predictions)
+    scores, how = files.scores(predicted, predictions), dict(n=draws or 1000, seed=seed, unit=unit)
+    drawn = how | dict(unit=files.items if files.items == "videos" else unit, level=0.95)
     if draws:
-        scores["bootstrap"] = told | dict(
-            intervals=bootstrap(files.scorer(said, predictions), **how)
+        scores["bootstrap"] = drawn | dict(
+            intervals=bootstrap(files.scorer(predicted, predictions), **how)
         )
     if compare:
         scores["comparison"] = (
-            told
+            drawn
             | dict(other=str(compare))
-            | _compare(files, said, predictions, other, compare, how)
+            | _compare(files, predicted, predictions, other, compare, how)
         )
     scores["table"] = files.rows(scores, scores["bootstrap"]["intervals"] if draws else None)
     return scores
 
 
-def _compare(files, said, path, other, other_path, how):
-    both = [k for k in said if k in other] if files.allow_missing else list(said)
+def _compare(files, predicted, path, other, other_path, how):
+    both = [k for k in predicted if k in other] if files.allow_missing else list(predicted)
     if not both:
         raise InputError(f"{other_path}: no prediction for anything that {path} predicts")
     a, b = (
         files.scorer({k: x.get(k) for k in both} if files.allow_missing else x, p)
-        for x, p in ((said, path), (other, other_path))
+        for x, p in ((predicted, path), (other, other_path))
     )
     return dict(
         scored=len(a.ids),

@@ -34,7 +34,7 @@ __getattr__, __dir__, __all__ = door(
         read_coverage run_extract
     """,
     probes="""
-        spread_starts square_crops look knn_vote retrieval_at linear_probe accuracy
-        probe_scores show_probe
+        spread_starts square_crops probe_features knn_vote retrieval_at linear_probe
+        accuracy probe_scores show_probe
     """,
 )

@@ -208,12 +208,12 @@ def architecture(
         first = ", ".join(list(tensors)[:3])
         kinds = "SlowFast or Slow ResNet of depth 18, 50, 101 or 152"
         raise InputError(f"{path}: not a {kinds}; its tensors are {first} ...")
-    found, told = dict(depth=depth, width=len(stem)), _config(cfg, path)
+    found, stored = dict(depth=depth, width=len(stem)), _config(cfg, path)
     if not two:
-        told.pop("alpha", None)
+        stored.pop("alpha", None)
         kernel = stem.shape[2]
         found |= dict(model="slow", stem_kernel=kernel, stem_stride=2 if kernel == 5 else 1)
-        return found | dict(frames=8, size=224) | told
+        return found | dict(frames=8, size=224) | stored
     found |= dict(model="slowfast", alpha=8 if fuse.shape[2] == 5 else 4)
     found |= dict(beta=len(stem) // len(fast), fusion_ratio=len(fuse) // fuse.shape[1])
-    return found | dict(fusion_kernel=fuse.shape[2], frames=32, size=224) | told
+    return found | dict(fusion_kernel=fuse.shape[2], frames=32, size=224) | stored

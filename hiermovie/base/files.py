@@ -30,12 +30,12 @@ def need_file(
     "`path` as a Path, or `InputError` when there is no such file or it is empty."
     path = Path(path)
     try:
-        there = path.is_file()
+        exists = path.is_file()
     except (OSError, ValueError) as e:
         raise InputError(
             f"{path}: cannot be opened as a {what}: {e}"
         ) from None  # a name that is too long, or has a zero in it
-    if not there:
+    if not exists:
         raise InputError(f"{path}: no such {what}")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the {what} is empty (0 bytes)")

@@ -133,10 +133,12 @@ def _cosines(a, b):  # (N, K), (M, K) -> (N, M), in full precision also under bf
 
 def nce_loss(pred, target, event_mask, pad_mask, temperature: float = 0.1):
     "InfoNCE of each hidden event's prediction against the targets of all events that are there."
-    there = ~pad_mask
-    keys = target[there]  # (N, K)
-    number = torch.full(there.shape, -1, device=pred.device)
-    number[there] = torch.arange(len(keys), device=pred.device)  # which key belongs to which event
+    present = ~pad_mask
+    keys = target[present]  # (N, K)
+    number = torch.full(present.shape, -1, device=pred.device)
+    number[present] = torch.arange(
+        len(keys), device=pred.device
+    )  # which key belongs to which event
     return F.cross_entropy(_cosines(pred[event_mask], keys) / temperature, number[event_mask])
 
 # %% ../../nbs/library/4_contextualizer/02_mask_prediction.ipynb #3d27bce5

@@ -496,11 +496,12 @@ def _on_leaks(c: pd.DataFrame, total: dict) -> list:
 
 def _on_published(apart: pd.DataFrame) -> list:
     above = _listed(apart, lambda t, r: f"{t} {int(r.above_majority)} of {int(r.models)}")
-    pairs, told = apart.pairs.sum(), apart.told_apart.sum()
+    pairs, clear_pairs = apart.pairs.sum(), apart.told_apart.sum()
+    share = 100 * clear_pairs / pairs
     clear = f" ({', '.join(apart.index[apart.clear])})" if apart.clear.any() else ""
     return [
         f"Published models whose whole interval lies above the majority class: {above}.",
-        f"Of {pairs} pairs of published accuracies {told} ({100 * told / pairs:.0f}%) can be told "
+        f"Of {pairs} pairs of published accuracies {clear_pairs} ({share:.0f}%) can be told "
         "apart by the printed numbers alone (they differ by more than their 95% interval); the "
         f"best model is told from the second in {apart.clear.sum()} of {len(apart)} tasks{clear}. "
         "For the two errors nothing can be said, since they were printed without anything to "
@@ -511,15 +512,15 @@ def _on_published(apart: pd.DataFrame) -> list:
 def _on_our_rows(own: pd.DataFrame) -> str:
     lead = own.mean_rank.idxmin()
     ahead = ", ".join(f"{100 * v:.0f}% ({k})" for k, v in own.drop(lead).behind.items())
-    said = (
+    sentence = (
         f"Of our rows {lead} has the best mean rank, {own.mean_rank.min():.1f} (95% of the draws "
         f"of videos and seeds: {own.low[lead]:.1f} to {own.high[lead]:.1f}); it is ahead of the "
         f"others in {ahead} of the draws."
     )
     if own.seeds.min() >= 5:
-        return said
+        return sentence
     few = f"With {own.seeds.min()} seeds, fewer than five"
-    return f"{said} {few}, the share of luck in training is hardly known."
+    return f"{sentence} {few}, the share of luck in training is hardly known."
 
 # %% ../../nbs/library/6_lvu/12_audit.ipynb #20ae5308
 def conclusions(

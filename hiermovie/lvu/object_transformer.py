@@ -246,11 +246,11 @@ def mask_tracks(
 ) -> torch.Tensor:  # bool (B, N), True = hidden
     "Hide whole tracks, each with probability `share`, at least one in every window that has any."
     B, n = len(tracks), int(tracks.max()) + 1
-    there = (
+    present = (
         torch.zeros(B, n, device=tracks.device).scatter_add_(1, tracks, (~pad_mask).float()) > 0
     )  # tracks of each window
-    u = torch.rand(B, n, generator=generator).to(tracks.device).masked_fill(~there, 2.0)
-    chosen = (u < share) | ((u == u.min(1, keepdim=True).values) & there)
+    u = torch.rand(B, n, generator=generator).to(tracks.device).masked_fill(~present, 2.0)
+    chosen = (u < share) | ((u == u.min(1, keepdim=True).values) & present)
     return chosen.gather(1, tracks) & ~pad_mask
 
 
@@ -357,10 +357,10 @@ class ObjectPretraining(nn.Module):
         hide = mask_tracks(pad_mask, numbers[..., 0], self.share, generator)
         seen, token = corrupt(features, hide, pad_mask, *self.split, generator=generator)
         vector, each = self.transformer(seen, pad_mask, codes, numbers, token)
-        said, target = self.predict(each), self.targets(features)
+        predicted, target = self.predict(each), self.targets(features)
         if isinstance(self.targets, ActionScores):
-            return vector, self.scores_weight * sigmoid_kl(said[hide], target[hide])
-        return vector, nce_loss(said, target, hide, pad_mask, self.temperature)
+            return vector, self.scores_weight * sigmoid_kl(predicted[hide], target[hide])
+        return vector, nce_loss(predicted, target, hide, pad_mask, self.temperature)
 
 # %% ../../nbs/library/6_lvu/10_object_transformer.ipynb #9d901541
 class InstancePairs(torch.utils.data.Dataset):

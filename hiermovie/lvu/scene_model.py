@@ -28,8 +28,8 @@ class LvuModel(OnTrunk):
         self.trunk, self.head, self.dim = trunk, nn.Linear(trunk.dim, outputs), trunk.dim
 
     def vector(self, features, pad_mask):  # (B, H): what the head reads
-        x, there = self.trunk(features, pad_mask), (~pad_mask)[..., None].float()
-        return (x * there).sum(1) / there.sum(1)
+        x, present = self.trunk(features, pad_mask), (~pad_mask)[..., None].float()
+        return (x * present).sum(1) / present.sum(1)
 
     def forward(self, features, pad_mask):
         return self.head(self.vector(features, pad_mask))

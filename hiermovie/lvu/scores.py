@@ -33,10 +33,12 @@ def read_lvu_predictions(path, task: str) -> dict:  # video id -> list of K scor
     number, or a list of windows with one number each, `[[3.0], [4.0]]`, on the scale of
     `read_lvu`. `InputError` names file and video.
     """
-    said, classes, out = read_plain(path), task in LVU_CLASSES, {}
-    if not isinstance(said, dict):
-        raise InputError(f"{path}: expected video ids with scores, found {type(said).__name__}")
-    for v, x in said.items():
+    predicted, classes, out = read_plain(path), task in LVU_CLASSES, {}
+    if not isinstance(predicted, dict):
+        raise InputError(
+            f"{path}: expected video ids with scores, found {type(predicted).__name__}"
+        )
+    for v, x in predicted.items():
         try:
             y = np.atleast_1d(np.asarray(x))
         except ValueError:

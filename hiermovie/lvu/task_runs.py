@@ -31,17 +31,19 @@ class ChosenOnVal:
                 f"LVU {task}: features for none of {len(table)} validation videos, nothing "
                 "to choose by (choose: last)"
             )
-        self.best, self.epoch, self.state, self.said = -np.inf, None, None, {}
+        self.best, self.epoch, self.state, self.predicted = -np.inf, None, None, {}
 
     def __call__(self, epoch: int):
-        said = predict_lvu(self.model, self.windows, self.table.video_id, self.task in LVU_CLASSES)
-        score = LvuScorer(self.task, said, self.table)()
+        predicted = predict_lvu(
+            self.model, self.windows, self.table.video_id, self.task in LVU_CLASSES
+        )
+        score = LvuScorer(self.task, predicted, self.table)()
         score = score.get("accuracy", -score.get("mse", 0))
         if score >= self.best:
-            self.best, self.epoch, self.said, self.state = (
+            self.best, self.epoch, self.predicted, self.state = (
                 score,
                 epoch,
-                said,
+                predicted,
                 {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()},
             )
 

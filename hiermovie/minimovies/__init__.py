@@ -27,7 +27,7 @@ __getattr__, __dir__, __all__ = door(
         write_minimovies show_segment
     """,
     reader="""
-        log_likelihood posterior read_events noise_left lvu_ceilings look_lengths
-        show_look_lengths
+        log_likelihood posterior read_events noise_left lvu_ceilings best_by_length
+        show_best_by_length
     """,
 )

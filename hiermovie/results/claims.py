@@ -112,7 +112,7 @@ def lvu_draws(
     """
     out = {}
     for r in runs:
-        said, root, total = (
+        predicted, root, total = (
             read_json(r["folder"] / "predictions.json"),
             data_root(r["params"]["data_run"]) / "lvu",
             0,
@@ -121,7 +121,7 @@ def lvu_draws(
             table = read_lvu(root, task, "test")
             right = answers(
                 task,
-                [said[k] for k in sorted(said) if k.startswith(f"{task}_seed")],
+                [predicted[k] for k in sorted(predicted) if k.startswith(f"{task}_seed")],
                 table,
                 list(table.video_id),
             )
@@ -441,12 +441,14 @@ def _read_aloud(t: pd.DataFrame) -> dict:
         heads = int(e.pairs / e.pretrainings)
         row["pretrainings x heads"] = f"{int(e.pretrainings)} x {heads}"
         stars = ["*" if r.low > 0 or r.high < 0 else "" for r in t.iloc[1:].itertuples()]
-        told = zip(t.iloc[1:].itertuples(), stars, strict=True)
-        others = ", ".join(f"{r.metric} {r.difference:+.1f}{star}" for r, star in told) or "-"
-    said = f"{e.verdict} ({e.detail})" if e.detail else e.verdict
+        differences = zip(t.iloc[1:].itertuples(), stars, strict=True)
+        others = (
+            ", ".join(f"{r.metric} {r.difference:+.1f}{star}" for r, star in differences) or "-"
+        )
+    verdict_in_words = f"{e.verdict} ({e.detail})" if e.detail else e.verdict
     paper = f"{e.paper:+.1f}" if pd.notna(e.get("paper")) else "-"
     last = {"paper": paper, "other metrics (* interval without 0)": others}
-    return {"verdict": said, "metric": e.metric} | row | last
+    return {"verdict": verdict_in_words, "metric": e.metric} | row | last
 
 
 def claims_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -511,12 +513,12 @@ def _on_controls(table: pd.DataFrame) -> str:
     )
     verdicts = worst.drop_duplicates(["claim", "task"]).verdict
     n = verdicts.value_counts()
-    said = f"{n.get('as it must', 0)} of {len(verdicts)} controls come out as they must"
+    sentence = f"{n.get('as it must', 0)} of {len(verdicts)} controls come out as they must"
     if failed := n.get("NOT as it must"):
-        said += f", {failed} do NOT"
+        sentence += f", {failed} do NOT"
     if unknown := n.get("cannot be tested here"):
-        said += f", {unknown} could not be tested"
-    return f"{said}."
+        sentence += f", {unknown} could not be tested"
+    return f"{sentence}."
 
 
 def sentences(table: pd.DataFrame) -> list:  # of str

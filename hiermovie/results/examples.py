@@ -54,8 +54,8 @@ _KINDS = {
 }  # others: mp4
 
 
-def _said(said, true) -> Markup:  # an answer, right or wrong
-    return Markup('<span class="{}">{}</span>').format("ok" if said == true else "ko", said)
+def _marked(answer, true) -> Markup:  # an answer, right or wrong
+    return Markup('<span class="{}">{}</span>').format("ok" if answer == true else "ko", answer)
 
 
 def _lines(pairs) -> Markup:  # of (name, text)
@@ -66,12 +66,12 @@ def _event_row(e: int, annotation: dict, verbs, roles, relations) -> list:  # ce
     ev = EVENTS[e]
     a, answers = annotation[ev], roles["vb_output"].get(ev, {}) if roles else {}
     args = [(short_role(k), v) for k, v in a["Args"].items()]
-    verb = _said(verbs["pred_vbs_ev"][e][0], a["VerbID"]) if verbs else "-"
-    role = _lines((k, _said(answers.get(k, "-"), v)) for k, v in args) if roles else "-"
+    verb = _marked(verbs["pred_vbs_ev"][e][0], a["VerbID"]) if verbs else "-"
+    role = _lines((k, _marked(answers.get(k, "-"), v)) for k, v in args) if roles else "-"
     relation = (
         "-"
         if e == 2 or not relations
-        else _said(relations["pred_evrels_ev"][e - (e > 2)][0], a["EvRel"])
+        else _marked(relations["pred_evrels_ev"][e - (e > 2)][0], a["EvRel"])
     )
     return [
         f"{ev} ({2 * e}-{2 * e + 2} s)",

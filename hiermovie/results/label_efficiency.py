@@ -170,19 +170,19 @@ def retrieval_words(scores: dict) -> str:  # as `retrieval` gives them
     found = sorted(scores["found"].items(), key=lambda item: item[0] != "model")
     shares = ", ".join(f"{name} {100 * v:.1f}%" for name, v in found)
     cosines = ", ".join(f"{name} {v:.2f}" for name, v in scores["cosine"].items())
-    said = (
+    words = (
         f"Share of {scores['n']} hidden events of held-out videos that are found among "
         f"{scores['among']} (chance {100 * scores['chance']:.0f}%): {shares}. Mean cosine: "
         f"{cosines}. "
     )
     if scores["own_keys"]:
-        return said + (
+        return words + (
             "The model is compared with keys of its own, which know their neighbours: not "
             "comparable."
         )
     model, *others = (v for _, v in found)
     more = "more" if model > max(others) else "NOT more"
-    return said + (
+    return words + (
         "All but the model need no learning (left: the event before; neighbours: the mean of "
         f"both; mean: of all events); the model finds {more} than the best of them."
     )

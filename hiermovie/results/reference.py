@@ -270,7 +270,7 @@ def check(
         what = "run `make reproduce` with this profile first"
         raise InputError(f"{report}: no finished report there; {what}")
     need_fitting([report])
-    there, here = (read_json(f / "provenance.json") for f in (reference, report))
+    kept, here = (read_json(f / "provenance.json") for f in (reference, report))
     table, claims = compare_tables(reference, report), compare_claims(reference, report)
     old = read_json(reference / "metrics.json")
     other = [n for n, m in old.items() if not _same_metrics(runs / n / "metrics.json", m)]
@@ -279,7 +279,7 @@ def check(
     equal = f"metrics of {len(old)} runs: {len(old) - len(other)} equal to the bit"
     counted = ", ".join(f"{n[s]} {s}" for s in _STATES if n.get(s))
     lines = [
-        f"reference: {_made_with(there)}; here: {_made_with(here)}",
+        f"reference: {_made_with(kept)}; here: {_made_with(here)}",
         about_data,
         f"{equal}; other: {', '.join(other)}" if other else equal,
         f"{len(table)} numbers of four tables: {counted}",

@@ -21,7 +21,7 @@ __getattr__, __dir__, __all__ = door(
     """,
     clips="MEAN STD clip_times within looped to_clip show_frames",
     collections="""
-        SUFFIXES list_videos find_videos named_videos video_path look_at_videos
+        SUFFIXES list_videos find_videos named_videos video_path inspect_videos
         usable_videos read_kinetics read_clip_list
     """,
     labelled_clips="seeded LabelledClips",

@@ -285,10 +285,10 @@ def _cut_note(path, box, stream, seen: int, line: dict) -> str:
     container = box.format.name
     if container in ("avi", TIMED[0]):  # these have a table of all pictures; AVI's has empty places
         promised = stream.frames if container == "avi" else len(stream.index_entries)
-        there = line["length"] if container == "avi" else seen
-        few = there < promised - max(1, promised // 100)
-        said = f"cut off: its header says {promised} pictures, {there} are there"
-        return said if few else ""
+        present = line["length"] if container == "avi" else seen
+        few = present < promised - max(1, promised // 100)
+        note = f"cut off: its header says {promised} pictures, {present} are there"
+        return note if few else ""
     promised = (box.duration or 0) / av.time_base if container in _WITH_LENGTH else 0
     end = float((line["zero"] + line["length"]) * line["tick"])
     if promised - end <= max(0.25, promised / 50):
@@ -377,10 +377,10 @@ def _keyframes(shown) -> list:
 
 
 def _sizes(shown) -> tuple:  # where the size changes
-    said = [(k, *p.size) for k, p in enumerate(shown) if p.size]
+    sizes = [(k, *p.size) for k, p in enumerate(shown) if p.size]
     first = [
         x
-        for before, x in zip([None, *said], said, strict=False)
+        for before, x in zip([None, *sizes], sizes, strict=False)
         if before is None or before[1:] != x[1:]
     ]
     return tuple(first)

@@ -20,12 +20,12 @@ def _answers(e, ann, verbs, roles, relations):  # lines (text, right or None) un
         if verbs
         else []
     )
-    said = roles["vb_output"][ev] if roles else {}
+    answers = roles["vb_output"][ev] if roles else {}
     for name, text in true["Args"].items():
         r = short_role(name)
         lines.append((f"{r}: {text}", None))
         if roles:
-            lines.append((f"  said: {said.get(r, '-')}", said.get(r) == text))
+            lines.append((f"  said: {answers.get(r, '-')}", answers.get(r) == text))
     if e != 2:
         lines.append((f"to Ev3: {true['EvRel']}", None))
         answer = relations and relations["pred_evrels_ev"][e - (e > 2)][0]
@@ -45,10 +45,10 @@ def answer_of(
     if read_json(Path(folder) / "metrics.json").get("task") != task:
         raise InputError(f"{folder}: not a run of the task {task}")
     files = sorted(Path(folder).glob("predictions_seed*.json"))
-    said = [p for f in files[:1] for p in read_json(f) if p["ann_idx"] == at]
-    if not said:
+    answers = [p for f in files[:1] for p in read_json(f) if p["ann_idx"] == at]
+    if not answers:
         raise InputError(f"{folder}: no prediction for segment number {at}")
-    return said[0]
+    return answers[0]
 
 # %% ../../nbs/library/5_vidsitu/19_answers.ipynb #8fefb0a2
 _ANSWER_COLOURS = {None: "black", True: "green", False: "firebrick"}

@@ -79,10 +79,10 @@ def best_roles(movie, event) -> dict:  # short role -> phrase
         "patient": people[event.patient[0]] if event.patient else None,
         "direction": "across the picture",
     }
-    said = {
+    phrases = {
         short_role(role): fill.get(source, source) for role, source in VERBS[event.verb][1].items()
     }
-    return said | {"AScn": f"in {SCENES[event.scene][2]}"}
+    return phrases | {"AScn": f"in {SCENES[event.scene][2]}"}
 
 # %% ../../nbs/library/5_vidsitu/21_ceilings.ipynb #f054e9ef
 def vidsitu_ceilings(
@@ -94,9 +94,9 @@ def vidsitu_ceilings(
     films = [make_movie(world, "vidsitu-ceiling", i) for i in range(n)]
     stories = [tell(movie, 5, world) for movie in films]
     ids = [f"v_{i:011d}_seg_0_10" for i in range(n)]
-    told = list(zip(films, stories, ids, strict=True))
-    vinfo = [dict(vid_seg_int=s, vbid_lst=_votes(es, s, world)) for _, es, s in told]
-    anns = [annotate(m, es, s, "vid", a, world) for m, es, s in told for a in range(3)]
+    segments = list(zip(films, stories, ids, strict=True))
+    vinfo = [dict(vid_seg_int=s, vbid_lst=_votes(es, s, world)) for _, es, s in segments]
+    anns = [annotate(m, es, s, "vid", a, world) for m, es, s in segments for a in range(3)]
 
     def scored(task: str, field: str, answers: list) -> dict:
         predictions = [{"ann_idx": i, field: answer} for i, answer in enumerate(answers)]
@@ -109,7 +109,7 @@ def vidsitu_ceilings(
         for reader, every in seen.items()
     }
     related = [[[r] * 3 for r in _relations(es)] for es in stories]
-    roles = [_roles(movie, es) for movie, es, _ in told]
+    roles = [_roles(movie, es) for movie, es, _ in segments]
     return dict(
         verbs=verbs,
         relations=dict(all=scored("relations", "pred_evrels_ev", related)),

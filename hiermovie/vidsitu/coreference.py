@@ -16,10 +16,10 @@ class Clusters:
     """
 
     def __init__(self, doc: np.ndarray, string: np.ndarray):
-        there = string >= 0
+        present = string >= 0
         self.of = np.full(len(doc), -1)
-        key, self.of[there], self.size = np.unique(
-            doc[there] * (string.max(initial=0) + 1) + string[there],
+        key, self.of[present], self.size = np.unique(
+            doc[present] * (string.max(initial=0) + 1) + string[present],
             return_inverse=True,
             return_counts=True,
         )

@@ -30,12 +30,12 @@ def check_predictions(task: str, predictions: list, split: list, complete: bool 
         if task == "roles":
             _check_roles(predictions, p["vb_output"], split[i])
             continue
-        for ev, said in (
+        for ev, answer in (
             zip(EVENTS, _top5(predictions, p, split[i]), strict=False)
             if task == "verbs"
             else zip(RELATED, _labels(predictions, p, split[i]), strict=False)
         ):
-            if task == "relations" and "Null" in said:
+            if task == "relations" and "Null" in answer:
                 _bad(
                     predictions,
                     "predictions",
@@ -44,13 +44,13 @@ def check_predictions(task: str, predictions: list, split: list, complete: bool 
                         f"{', '.join(RELATIONS)}"
                     ),
                 )
-            if task == "verbs" and (len(set(said)) < 5 or "" in said):
+            if task == "verbs" and (len(set(answer)) < 5 or "" in answer):
                 _bad(
                     predictions,
                     "predictions",
                     (
                         f"segment {split[i]} {ev}: expected 5 different verbs, found "
-                        f"{reprlib.repr(said)}"
+                        f"{reprlib.repr(answer)}"
                     ),
                 )
         if task == "verbs" and any(len(top) > 5 for top in p["pred_vbs_ev"]):

@@ -22,17 +22,15 @@ from hiermovie.vidsitu.predictions import (
 
 # %% ../../nbs/library/5_vidsitu/05_relation_scores.ipynb #a0565d5f
 def _labels(predictions, p, segment):  # four lists of three labels
-    said = p["pred_evrels_ev"]
-    if not _listed(said) or len(said) != 4:
+    predicted = p["pred_evrels_ev"]
+    n = len(predicted) if _listed(predicted) else "no"
+    if n != 4:
         _bad(
             predictions,
             "predictions",
-            (
-                f"segment {segment}: predictions for {len(said) if _listed(said) else 'no'} "
-                f"events, expected 4 ({', '.join(RELATED)})"
-            ),
+            (f"segment {segment}: predictions for {n} events, expected 4 ({', '.join(RELATED)})"),
         )
-    for ev, labels in zip(RELATED, said, strict=False):
+    for ev, labels in zip(RELATED, predicted, strict=False):
         if not _listed(labels):
             _bad(
                 predictions,
@@ -53,7 +51,7 @@ def _labels(predictions, p, segment):  # four lists of three labels
             )
         for x in labels:
             _known(predictions, "predictions", segment, ev, x)
-    return said
+    return predicted
 
 
 def _known(rows, what, segment, ev, label):
@@ -76,9 +74,9 @@ class RelationScorer:
     def __init__(
         self, predictions: list, split: list, annotations: list, allow_missing: bool = False
     ):
-        said, records, lost = by_index(predictions, split, allow_missing), [], set()
-        self.ids, refs = [split[i] for i in said], annotations_of(split, annotations)
-        for s, (i, p) in enumerate(said.items()):
+        predicted, records, lost = by_index(predictions, split, allow_missing), [], set()
+        self.ids, refs = [split[i] for i in predicted], annotations_of(split, annotations)
+        for s, (i, p) in enumerate(predicted.items()):
             for ev, pred in zip(RELATED, _labels(predictions, p, split[i]), strict=False):
                 labels = [a[ev]["EvRel"] for a in refs[i][:3]]
                 for x in labels:
@@ -103,13 +101,13 @@ class RelationScorer:
         w = (np.ones(len(self.ids)) if weights is None else weights)[self.segment]
         K = len(self.labels)
         n, right = np.bincount(self.label, w, K), np.bincount(self.label, w * self.right, K)
-        there = n > 0
-        share, nothing = right[there] / n[there], 0.0 if weights is None else np.nan
+        present = n > 0
+        share, nothing = right[present] / n[present], 0.0 if weights is None else np.nan
         out = {
             "Top_1": float(right.sum() / n.sum()) if n.sum() else nothing,
             "Macro_Top_1": float(share.mean()) if len(share) else nothing,
             "Macro_Top_Dct": dict(
-                zip(np.array(self.labels, object)[there], share.tolist(), strict=False)
+                zip(np.array(self.labels, object)[present], share.tolist(), strict=False)
             ),
             "Len": int(n.sum()),
         }

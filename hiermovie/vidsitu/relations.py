@@ -71,12 +71,12 @@ class TextEncoder(nn.Module):
         )
 
     def forward(self, tokens):
-        there = (tokens != self.pad)[..., None]
+        present = (tokens != self.pad)[..., None]
         x = self.encoder(
             self.embed(tokens) + self.positions[: tokens.shape[1]],
-            src_key_padding_mask=~there[..., 0],
+            src_key_padding_mask=~present[..., 0],
         )
-        return (x * there).sum(1) / there.sum(1).clamp(min=1)
+        return (x * present).sum(1) / present.sum(1).clamp(min=1)
 
 # %% ../../nbs/library/5_vidsitu/15_relations.ipynb #01d4ad54
 class PretrainedText(nn.Module):
@@ -163,8 +163,10 @@ class RelationModel(OnTrunk):
 
     def forward(self, features, tokens=None):
         seen = [self.trunk(features)] if self.trunk else []
-        said = [self.text(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])] if self.text else []
-        x = self.event(torch.cat(seen + said, -1))  # (B, 5, hidden)
+        texts = (
+            [self.text(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])] if self.text else []
+        )
+        x = self.event(torch.cat(seen + texts, -1))  # (B, 5, hidden)
         return self.head(torch.stack([torch.cat([x[:, i], x[:, j]], -1) for i, j in PAIRS], 1))
 
 
@@ -196,7 +198,7 @@ def predict_relations(model, features, segments: Segments, reader=None, batch: i
     with on_device(model) as device:
         for j, k in ((j, k) for j in range(3) for k in range(0, len(features), batch)):
             anns = [a[min(j, len(a) - 1)] for a in segments.annotations[k : k + batch]]
-            said = (
+            texts = (
                 [
                     text_tokens([a[ev] for a in anns for ev in EVENTS], reader)
                     .unflatten(0, (-1, 5))
@@ -205,7 +207,7 @@ def predict_relations(model, features, segments: Segments, reader=None, batch: i
                 if reader
                 else []
             )
-            p, best = model(features[k : k + batch].to(device), *said).softmax(-1).cpu().max(-1)
+            p, best = model(features[k : k + batch].to(device), *texts).softmax(-1).cpu().max(-1)
             for i in range(len(anns)):
                 for e in range(len(PAIRS)):
                     out[k + i]["pred_evrels_ev"][e].append(RELATIONS[best[i, e]])

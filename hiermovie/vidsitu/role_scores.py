@@ -127,11 +127,11 @@ def _mentions(
                 "predictions",
                 f"segment {segment}: Ev1 is predicted but not {ev} (an empty dict would do)",
             )
-        said = _roles_of(predictions, output, segment, ev)
+        answers = _roles_of(predictions, output, segment, ev)
         if "Args" in output["Ev1"]:
-            said = _full_layout(predictions, said.get("Args"), segment, ev)
+            answers = _full_layout(predictions, answers.get("Args"), segment, ev)
         found |= {
-            (ev, role): (text, said.get(role))
+            (ev, role): (text, answers.get(role))
             for role, text in _args(annotations, ref, segment, ev).values()
         }
     return found

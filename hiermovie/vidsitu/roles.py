@@ -100,7 +100,7 @@ def predict_roles(
     batch = max(1, batch // rules.beam)
     with on_device(model) as device:
         for k in range(0, len(features), batch):
-            said = generate(
+            predicted = generate(
                 model.decoder,
                 model.memory(features[k : k + batch].to(device)),
                 start[k : k + batch].flatten().to(device),
@@ -108,12 +108,15 @@ def predict_roles(
                 words.pad,
                 rules,
             ).tolist()
-            for i in range(len(said) // 5):
+            for i in range(len(predicted) // 5):
                 out.append(
                     dict(
                         ann_idx=k + i,
                         vb_output={
-                            ev: {"vb_id": verb[k + i][e], **decode_roles(words, said[5 * i + e])}
+                            ev: {
+                                "vb_id": verb[k + i][e],
+                                **decode_roles(words, predicted[5 * i + e]),
+                            }
                             for e, ev in enumerate(EVENTS)
                         },
                     )

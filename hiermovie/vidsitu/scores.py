@@ -119,12 +119,12 @@ def scorer(
 
 def coverage(ids: list, split: list) -> dict:
     "What was scored: `partial`, `scored`, `of` and the `missing` names."
-    there = set(ids)
+    known = set(ids)
     return dict(
         partial=len(ids) < len(split),
         scored=len(ids),
         of=len(split),
-        missing=[s for s in split if s not in there],
+        missing=[s for s in split if s not in known],
     )
 
 

@@ -71,14 +71,14 @@ class VerbScorer:
     """
 
     def __init__(self, predictions: list, split: list, vinfo: list, allow_missing: bool = False):
-        info, said, number, records = (
+        info, predicted, number, records = (
             _votes(vinfo),
             by_index(predictions, split, allow_missing),
             {},
             [],
         )
-        self.ids, self.hits = [split[i] for i in said], np.zeros((len(said), 5, 5), bool)
-        for s, (segment, p) in enumerate(zip(self.ids, said.values(), strict=False)):
+        self.ids, self.hits = [split[i] for i in predicted], np.zeros((len(predicted), 5, 5), bool)
+        for s, (segment, p) in enumerate(zip(self.ids, predicted.values(), strict=False)):
             if segment not in info:
                 _bad(vinfo, "vinfo", f"segment {segment}: not in the file")
             for e, (ev, top) in enumerate(

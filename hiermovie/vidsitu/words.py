@@ -78,10 +78,14 @@ TAGS = tuple(
 def _tokenizer_in(x, depth=0):  # the JSON of a tokenizer anywhere in a record
     if isinstance(x, (bytes, str)) and len(x) > 2 and x[:1] in (b"{", "{"):
         try:
-            said = json.loads(x)
+            content = json.loads(x)
         except (ValueError, RecursionError):
             return None
-        return said if isinstance(said, dict) and {"model", "added_tokens"} <= set(said) else None
+        return (
+            content
+            if isinstance(content, dict) and {"model", "added_tokens"} <= set(content)
+            else None
+        )
     inside = x.values() if isinstance(x, dict) else x if isinstance(x, (list, tuple)) else ()
     return next(
         (found for y in inside if depth < 8 and (found := _tokenizer_in(y, depth + 1))), None
@@ -174,9 +178,11 @@ class RoleVocabulary:
     @classmethod
     def load(cls, path):
         "What `save` wrote; `InputError` when it is something else."
-        said = read_json(path)
+        content = read_json(path)
         try:
-            return cls(Tokenizer.from_str(said["bpe"]), said["tokens"], tuple(said["signs"]))
+            return cls(
+                Tokenizer.from_str(content["bpe"]), content["tokens"], tuple(content["signs"])
+            )
         except InputError:
             raise
         except Exception as e:
