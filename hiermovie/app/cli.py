@@ -165,13 +165,13 @@ _DRAWS = "95% intervals from so many draws of the segments (LVU: videos)"
 _COMPARE = "a second prediction file: differences on the same draws (1000, unless --bootstrap says)"
 
 
-def _need_options(task: str, **options) -> None:  # option -> what was given
+def _need_options(what: str, /, **options) -> None:  # option -> what was given
     from hiermovie.base import InputError
 
     for name, value in options.items():
         if not value:
             option = f"--{name.replace('_', '-')}"
-            raise InputError(f"evaluate {task}: {option} is missing")
+            raise InputError(f"evaluate {what}: {option} is missing")
 
 
 def _need_place(out: str | None, *inputs) -> None:
