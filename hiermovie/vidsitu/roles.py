@@ -90,35 +90,20 @@ def predict_roles(
 ) -> list:
     "Official role predictions, generated from the given verb of each event."
     if model.decoder.n_tokens != len(words):
-        raise InputError(
-            f"role model of {model.decoder.n_tokens} tokens, vocabulary of {len(words)}: "
-            "they do not belong together"
-        )
-    out = []
-    verb = [[anns[0][ev]["VerbID"] for ev in EVENTS] for anns in segments.annotations]
-    start = torch.tensor([[words.number.get(v, words.unknown) for v in vs] for vs in verb])
-    batch = max(1, batch // rules.beam)
+        sizes = f"role model of {model.decoder.n_tokens} tokens, vocabulary of {len(words)}"
+        raise InputError(f"{sizes}: they do not belong together")
+    verbs = [[anns[0][ev]["VerbID"] for ev in EVENTS] for anns in segments.annotations]
+    start = torch.tensor([[words.number.get(v, words.unknown) for v in vs] for vs in verbs])
+    batch, tokens = max(1, batch // rules.beam), []  # of every event, five a segment
     with on_device(model) as device:
         for k in range(0, len(features), batch):
-            predicted = generate(
-                model.decoder,
-                model.memory(features[k : k + batch].to(device)),
-                start[k : k + batch].flatten().to(device),
-                words.end,
-                words.pad,
-                rules,
-            ).tolist()
-            for i in range(len(predicted) // 5):
-                out.append(
-                    dict(
-                        ann_idx=k + i,
-                        vb_output={
-                            ev: {
-                                "vb_id": verb[k + i][e],
-                                **decode_roles(words, predicted[5 * i + e]),
-                            }
-                            for e, ev in enumerate(EVENTS)
-                        },
-                    )
-                )
+            memory = model.memory(features[k : k + batch].to(device))
+            first = start[k : k + batch].flatten().to(device)
+            made = generate(model.decoder, memory, first, words.end, words.pad, rules)
+            tokens += made.tolist()
+    out = []
+    for i in range(len(tokens) // 5):
+        named = zip(EVENTS, verbs[i], tokens[5 * i : 5 * i + 5], strict=True)
+        events = {ev: {"vb_id": verb, **decode_roles(words, t)} for ev, verb, t in named}
+        out.append(dict(ann_idx=i, vb_output=events))
     return out
