@@ -161,13 +161,13 @@ def test_damage_in_the_middle_is_found_by_decoding_everything(world, tmp_path):
     [
         ("null", "expected a configuration"),
         ('{"lrr": 1}', "unknown setting lrr"),
-        ('{"batch": 0}', "batch: 0"),
-        ('{"epochs": 1.5}', "epochs: 1.5"),
+        ('{"batch": 0}', "batch: '0'"),
+        ('{"epochs": 1.5}', "epochs: '1.5'"),
         ('{"frames": 9}', "multiple of alpha"),
         ('{"depth": 34}', "depth 34"),
         ('{"objective": "modist"}', "queue: 65536, must be at most the number of videos"),
         ('{"bf16": "yes"}', "bf16: 'yes'"),
-        ('{"warmup": 2.0}', "warmup: 2.0"),
+        ('{"warmup": 2.0}', "warmup: '2.0'"),
     ],
 )
 def test_a_configuration_that_makes_no_sense(values, message, clips, tmp_path):
