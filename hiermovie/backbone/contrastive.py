@@ -105,17 +105,15 @@ class TwoViews(torch.utils.data.Dataset):
         light: bool = False,
         read=read_clips,
     ):  # read: or a `Memory`
-        (
-            self.paths,
-            self.infos,
-            self.T,
-            self.size,
-            self.clip_s,
-            self.seed,
-            self.apart,
-            self.read,
-            self.epoch,
-        ) = list(infos), infos, T, size, clip_s, seed, apart, read, 0
+        self.paths = list(infos)
+        self.infos = infos
+        self.T = T
+        self.size = size
+        self.clip_s = clip_s
+        self.seed = seed
+        self.apart = apart
+        self.read = read
+        self.epoch = 0
         self.augments = [cvrl_augment(size, v, strength, crop, aspect, light) for v in (1, 2)]
 
     def __len__(self):
@@ -190,11 +188,9 @@ class ContrastiveModel(nn.Module):
         temperature: float = 0.1,
     ):
         super().__init__()
-        self.backbone, self.head, self.temperature = (
-            backbone,
-            ProjectionHead(backbone.dim, hidden, layers, out),
-            temperature,
-        )
+        self.backbone = backbone
+        self.head = ProjectionHead(backbone.dim, hidden, layers, out)
+        self.temperature = temperature
 
     def forward(self, view1, view2):
         z1, z2 = self.head(self.backbone(torch.cat([view1, view2]))).chunk(2)

@@ -135,18 +135,16 @@ class VisualAndMotion(torch.utils.data.Dataset):
         flow_size: int | None = None,
         read=read_clips,
     ):  # flow_size: side to which frames are resized for the flow; read: or a `Memory`
-        (
-            self.paths,
-            self.infos,
-            self.T,
-            self.size,
-            self.clip_s,
-            self.seed,
-            self.flow,
-            self.flow_size,
-            self.read,
-            self.epoch,
-        ) = list(infos), infos, T, size, clip_s, seed, flow, flow_size, read, 0
+        self.paths = list(infos)
+        self.infos = infos
+        self.T = T
+        self.size = size
+        self.clip_s = clip_s
+        self.seed = seed
+        self.flow = flow
+        self.flow_size = flow_size
+        self.read = read
+        self.epoch = 0
         self.augments, self.kept = motion_augments(size, strength), {}
 
     def __len__(self):
@@ -175,15 +173,13 @@ class VisualAndMotion(torch.utils.data.Dataset):
         )
 
     def _remembered(self, path, times, step):  # the same; each pair of frames is computed once
-        frames, pairs = (
-            self.read.whole(path)[1],
-            list(
-                zip(
-                    self.read.places(path, times),
-                    self.read.places(path, times + step),
-                    strict=False,
-                )
-            ),
+        frames = self.read.whole(path)[1]
+        pairs = list(
+            zip(
+                self.read.places(path, times),
+                self.read.places(path, times + step),
+                strict=False,
+            )
         )
         for i, j in pairs:
             if (path, i, j) not in self.kept:
@@ -354,10 +350,8 @@ class MoDist(nn.Module):
             for net in (visual, motion)
         )
         self.queues = nn.ModuleDict(dict(v=Queue(queue, out), m=Queue(queue, out)))
-        self.temperature, self.weights = (
-            temperature,
-            dict(zip(("vv", "vm", "mv", "mm"), weights, strict=False)),
-        )
+        self.temperature = temperature
+        self.weights = dict(zip(("vv", "vm", "mv", "mm"), weights, strict=False))
 
     def forward(self, visual1, visual2, motion1, motion2):
         queries = dict(v=self.visual(visual1), m=self.motion(motion1))

@@ -148,11 +148,9 @@ class SyncBatchNormCPU(nn.modules.batchnorm._BatchNorm):
     def forward(self, x):
         if not self.training or world() == 1:
             return super().forward(x)
-        dims, shape, y = (
-            [0, *range(2, x.ndim)],
-            (1, -1) + (1,) * (x.ndim - 2),
-            x.to(torch.promote_types(x.dtype, torch.float32)),
-        )
+        dims = [0, *range(2, x.ndim)]
+        shape = (1, -1) + (1,) * (x.ndim - 2)
+        y = x.to(torch.promote_types(x.dtype, torch.float32))
         n = add_up(y.new_tensor(x.numel() // x.shape[1]))
         mean = add_up(y.sum(dims)) / n
         y = y - mean.view(shape)

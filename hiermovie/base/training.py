@@ -57,13 +57,11 @@ class Batches:
             raise InputError("no training examples")
         if not isinstance(size, int) or size < 1:
             raise InputError(f"batch {size!r}: must be a whole number, at least 1")
-        self.data, self.size, self.seed, self.workers, self.collate = (
-            data,
-            size,
-            seed,
-            workers,
-            collate,
-        )
+        self.data = data
+        self.size = size
+        self.seed = seed
+        self.workers = workers
+        self.collate = collate
         self.drop_last = drop_last and len(data) >= size
         if drop_last and len(data) < size and world() > 1:
             raise InputError(

@@ -72,10 +72,8 @@ class Contextualizer(nn.Module):
             if learned
             else sinusoids(cfg.max_events, cfg.width) * (cfg.positions != "none")
         )
-        self.positions, self.drop = (
-            nn.Parameter(start, requires_grad=learned),
-            nn.Dropout(cfg.dropout),
-        )
+        self.positions = nn.Parameter(start, requires_grad=learned)
+        self.drop = nn.Dropout(cfg.dropout)
         layer = nn.TransformerEncoderLayer(
             cfg.width, cfg.heads, cfg.ffn, cfg.dropout, batch_first=True, norm_first=cfg.norm_first
         )

@@ -250,10 +250,8 @@ class MaskPrediction(nn.Module):
         self.cfg, self.targets, self.drop = cfg, targets, nn.Dropout(cfg.input_dropout)
         self.predictor = Predictor(contextualizer, targets.dim)
         if cfg.loss == "queue":
-            self.copies, self.queue = (
-                Momentum(self.predictor, cfg.momentum),
-                PlaceQueue(cfg.queue, targets.dim),
-            )
+            self.copies = Momentum(self.predictor, cfg.momentum)
+            self.queue = PlaceQueue(cfg.queue, targets.dim)
         if cfg.window_weight:
             self.project = nn.Linear(contextualizer.cfg.width, 128)
 

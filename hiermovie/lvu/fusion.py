@@ -133,11 +133,9 @@ class FusedModel(OnTrunk):
     def __init__(self, scene: LvuModel, instance: ObjectModel, outputs: int):
         super().__init__()
         scene.head = instance.head = nn.Identity()  # their own heads are not used
-        self.scene, self.instance, self.head = (
-            scene,
-            instance,
-            nn.Linear(scene.dim + instance.dim, outputs),
-        )
+        self.scene = scene
+        self.instance = instance
+        self.head = nn.Linear(scene.dim + instance.dim, outputs)
 
     @property
     def trunk(self):

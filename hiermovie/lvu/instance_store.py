@@ -150,12 +150,10 @@ class InstanceStore(Mapping):
     """
 
     def __init__(self, store, videos: dict, dim: int, keep: int = 2000):
-        self.store, self.videos, self.dim, self.read = (
-            Path(store),
-            videos,
-            dim,
-            lru_cache(keep)(self._read),
-        )
+        self.store = Path(store)
+        self.videos = videos
+        self.dim = dim
+        self.read = lru_cache(keep)(self._read)
 
     def _read(self, video):
         x = read_instances(self.store, video, self.dim)

@@ -154,10 +154,8 @@ class ObjectTransformer(nn.Module):
         self.cfg, C = cfg, cfg.width
         self.register_buffer("mean", torch.zeros(cfg.dim))
         self.register_buffer("std", torch.ones(cfg.dim))
-        self.mask_vector, self.cls = (
-            nn.Parameter(torch.zeros(cfg.dim)),
-            nn.Parameter(0.02 * torch.randn(C)),
-        )
+        self.mask_vector = nn.Parameter(torch.zeros(cfg.dim))
+        self.cls = nn.Parameter(0.02 * torch.randn(C))
         self.feature, self.box = nn.Linear(cfg.dim, C), nn.Linear(5, C)
         sizes = [
             cfg.tokens,
@@ -331,17 +329,13 @@ class ObjectPretraining(nn.Module):
                 f"share {share}: above 0, at most 1; token {token}, swap {swap}: shares, "
                 "together at most 1"
             )
-        self.transformer, self.targets, self.share, self.split, self.temperature = (
-            transformer,
-            targets,
-            share,
-            (token, swap),
-            temperature,
-        )
-        self.predict, self.project = (
-            nn.Linear(transformer.cfg.width, targets.dim),
-            nn.Linear(transformer.cfg.width, 128),
-        )
+        self.transformer = transformer
+        self.targets = targets
+        self.share = share
+        self.split = (token, swap)
+        self.temperature = temperature
+        self.predict = nn.Linear(transformer.cfg.width, targets.dim)
+        self.project = nn.Linear(transformer.cfg.width, 128)
         self.compatibility_weight, self.scores_weight = compatibility_weight, scores_weight
 
     def forward(self, first, second, generator=None):
@@ -369,12 +363,10 @@ class InstancePairs(torch.utils.data.Dataset):
     def __init__(self, instances: dict, cfg: ObjectConfig, seed: int = 0):
         if not instances:
             raise InputError("Object Transformer: no videos with instances to learn from")
-        self.windows, self.names, self.seed, self.epoch = (
-            InstanceWindows(instances, cfg),
-            sorted(instances),
-            seed,
-            0,
-        )
+        self.windows = InstanceWindows(instances, cfg)
+        self.names = sorted(instances)
+        self.seed = seed
+        self.epoch = 0
 
     def __len__(self):
         return len(self.names)
@@ -447,12 +439,10 @@ class ObjectModel(nn.Module):
         share: float = 0.15,
     ):
         super().__init__()
-        self.transformer, self.drop, self.head, self.dim = (
-            transformer,
-            nn.Dropout(transformer.cfg.dropout),
-            nn.Linear(transformer.cfg.width, outputs),
-            transformer.cfg.width,
-        )
+        self.transformer = transformer
+        self.drop = nn.Dropout(transformer.cfg.dropout)
+        self.head = nn.Linear(transformer.cfg.width, outputs)
+        self.dim = transformer.cfg.width
         self.mask_always, self.share = mask_always, share
 
     def vector(self, features, pad_mask, codes, numbers):  # (B, C)

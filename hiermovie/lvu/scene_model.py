@@ -79,12 +79,12 @@ class TaskWindows(torch.utils.data.Dataset):
     """
 
     def __init__(self, table, windows, seed: int = 0):
-        self.rows, self.windows, self.seed, self.epoch = (
-            [(v, y) for v, y in zip(table.video_id, table.target, strict=False) if windows.has(v)],
-            windows,
-            seed,
-            0,
-        )
+        self.rows = [
+            (v, y) for v, y in zip(table.video_id, table.target, strict=False) if windows.has(v)
+        ]
+        self.windows = windows
+        self.seed = seed
+        self.epoch = 0
         if not self.rows:
             raise InputError(f"LVU: features for none of {len(table)} training videos")
 

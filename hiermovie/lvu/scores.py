@@ -74,10 +74,8 @@ class LvuScorer:
     ):  # name: of the file, for messages
         if task not in LVU_TASKS:
             raise InputError(f"task {task!r}: must be one of {', '.join(LVU_TASKS)}")
-        missing, outside = (
-            [v for v in table.video_id if v not in predictions],
-            sorted(set(predictions) - set(table.video_id)),
-        )
+        missing = [v for v in table.video_id if v not in predictions]
+        outside = sorted(set(predictions) - set(table.video_id))
         if outside:
             raise InputError(
                 f"{name}: {task}: predictions for videos outside the split: {some_of(outside)}"
@@ -95,11 +93,9 @@ class LvuScorer:
                     f"found {reprlib.repr(predictions[v])}"
                 )
         y, p = known.target.to_numpy(), np.array([predictions[v] for v in known.video_id])
-        self.ids, self.missing, self.name = (
-            list(known.video_id),
-            missing,
-            "accuracy" if task in LVU_CLASSES else "mse",
-        )
+        self.ids = list(known.video_id)
+        self.missing = missing
+        self.name = "accuracy" if task in LVU_CLASSES else "mse"
         self.value = (p.argmax(1) == y).astype(float) if task in LVU_CLASSES else (p[:, 0] - y) ** 2
 
     def __call__(self, weights=None) -> dict:

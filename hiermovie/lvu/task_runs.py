@@ -20,12 +20,10 @@ class ChosenOnVal:
     """
 
     def __init__(self, model, task: str, windows, table):
-        self.model, self.task, self.windows, self.table = (
-            model,
-            task,
-            windows,
-            table[[windows.has(v) for v in table.video_id]],
-        )
+        self.model = model
+        self.task = task
+        self.windows = windows
+        self.table = table[[windows.has(v) for v in table.video_id]]
         if self.table.empty:
             raise InputError(
                 f"LVU {task}: features for none of {len(table)} validation videos, nothing "
@@ -40,12 +38,10 @@ class ChosenOnVal:
         score = LvuScorer(self.task, predicted, self.table)()
         score = score.get("accuracy", -score.get("mse", 0))
         if score >= self.best:
-            self.best, self.epoch, self.predicted, self.state = (
-                score,
-                epoch,
-                predicted,
-                {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()},
-            )
+            self.best = score
+            self.epoch = epoch
+            self.predicted = predicted
+            self.state = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
 
     def restore(self) -> int:  # the epoch
         self.model.load_state_dict(self.state)

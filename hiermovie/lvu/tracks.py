@@ -75,11 +75,9 @@ def detect(
     "What a detector finds at the middle of every `every`-th second of a video file."
     duration = probe(path).duration
     n = max(1, int(duration + 0.05))
-    seconds, rows, device = (
-        np.arange(min(every // 2, n - 1), n, every),
-        [],
-        next(model.parameters()).device,
-    )
+    seconds = np.arange(min(every // 2, n - 1), n, every)
+    rows = []
+    device = next(model.parameters()).device
     for k in range(0, len(seconds), batch):
         frames = read_frames(
             path, [min(s + 0.5, max(0.0, duration - 0.05)) for s in seconds[k : k + batch]]

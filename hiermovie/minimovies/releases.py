@@ -164,10 +164,8 @@ def write_vidsitu(root: Path, world: World, train: int, valid: int) -> list:
     return jobs
 
 # %% ../../nbs/library/1_minimovies/06_releases.ipynb #39993ba8
-KIND, FAST = (
-    {"hug.01", "help.01", "give.01", "carry.01", "laugh.01", "dance.01"},
-    {"run.02", "chase.01", "drive.01", "shoot.02", "kick.01", "hit.01", "jump.03"},
-)
+KIND = {"hug.01", "help.01", "give.01", "carry.01", "laugh.01", "dance.01"}
+FAST = {"run.02", "chase.01", "drive.01", "shoot.02", "kick.01", "hit.01", "jump.03"}
 
 VERBS_OF = {c: {v for v in VERBS if VERBS[v][0] == c} for c in CLASSES}
 

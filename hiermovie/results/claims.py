@@ -112,11 +112,9 @@ def lvu_draws(
     """
     out = {}
     for r in runs:
-        predicted, root, total = (
-            read_json(r["folder"] / "predictions.json"),
-            data_root(r["params"]["data_run"]) / "lvu",
-            0,
-        )
+        predicted = read_json(r["folder"] / "predictions.json")
+        root = data_root(r["params"]["data_run"]) / "lvu"
+        total = 0
         for task in LVU_CLASSES:
             table = read_lvu(root, task, "test")
             right = answers(
@@ -150,11 +148,9 @@ class Claim:
     )  # where a missing row is told; elsewhere a claim without its rows has no line
 
 
-MAJORITY, OURS, OBJECTS = (
-    ("majority",),
-    (None, ("cvrl", "pretrained")),
-    (("cvrl", "pretrained"), None),
-)
+MAJORITY = ("majority",)
+OURS = (None, ("cvrl", "pretrained"))
+OBJECTS = (("cvrl", "pretrained"), None)
 
 # %% ../../nbs/library/7_results/08_claims.ipynb #639e6673
 CLAIMS = (

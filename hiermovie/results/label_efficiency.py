@@ -45,11 +45,9 @@ def efficiency(
     """
     out = []
     for r in _comparable(runs):
-        task, p, pretraining = (
-            r["metrics"]["task"],
-            r["params"],
-            r["params"].get("contextualizer_run"),
-        )
+        task = r["metrics"]["task"]
+        p = r["params"]
+        pretraining = r["params"].get("contextualizer_run")
         labels = p.get("labelled") or len(read_json(data_root(p["data_run"]) / _LABELS))
         movies = read_run(pretraining)["metrics"]["videos"] if pretraining else None
         for s in r["metrics"]["scores"]:

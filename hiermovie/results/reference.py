@@ -90,10 +90,8 @@ def _copy_results(runs: Path, folder: Path) -> None:
     seconds = sum(m["seconds"] + (m.get("start_up") or 0) for m in made.values())
     told = {k: made["report"][k] for k in ("commit", "device", "machine", "python", "versions")}
     data = next((m["data"] for m in made.values() if m.get("data")), None)
-    files, commits = (
-        sorted(p.name for p in folder.iterdir()),
-        sorted({m["commit"] for m in made.values()}),
-    )
+    files = sorted(p.name for p in folder.iterdir())
+    commits = sorted({m["commit"] for m in made.values()})
     write_json(
         folder / "provenance.json",
         told

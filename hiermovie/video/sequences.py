@@ -37,14 +37,12 @@ class Sequences(torch.utils.data.Dataset):
             raise InputError(
                 f"mask prediction: none of {len(features)} videos has {2 * windows} events or more"
             )
-        self.rows, self.length, self.seed, self.shuffle, self.windows, self.epoch = (
-            [features[n] for n in self.names],
-            length,
-            seed,
-            shuffle,
-            windows,
-            0,
-        )
+        self.rows = [features[n] for n in self.names]
+        self.length = length
+        self.seed = seed
+        self.shuffle = shuffle
+        self.windows = windows
+        self.epoch = 0
 
     def __len__(self):
         return len(self.rows)
@@ -91,13 +89,11 @@ class Mixed(torch.utils.data.Dataset):
             raise InputError(
                 f"weights {weights}: expected one above 0 for each of {', '.join(parts)}"
             )
-        self.parts, self.p, self.seed, self.turns, self.epoch = (
-            list(parts.values()),
-            np.array([weights[n] for n in parts]) / sum(weights.values()),
-            seed,
-            turns,
-            0,
-        )
+        self.parts = list(parts.values())
+        self.p = np.array([weights[n] for n in parts]) / sum(weights.values())
+        self.seed = seed
+        self.turns = turns
+        self.epoch = 0
 
     def __len__(self):
         return self.turns * sum(map(len, self.parts))

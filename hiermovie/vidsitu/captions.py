@@ -208,12 +208,10 @@ def bleu(
     counts: np.ndarray,  # (..., 10), sums of `bleu_counts`
 ) -> np.ndarray:  # (..., 4)
     "BLEU-1 to BLEU-4 of added-up counts."
-    correct, possible, n_hypothesis, n_reference = (
-        counts[..., :4],
-        counts[..., 4:8],
-        counts[..., 8:9],
-        counts[..., 9:],
-    )
+    correct = counts[..., :4]
+    possible = counts[..., 4:8]
+    n_hypothesis = counts[..., 8:9]
+    n_reference = counts[..., 9:]
     q = (n_hypothesis + 1e-15) / (n_reference + 1e-9)
     return np.cumprod((correct + 1e-15) / (possible + 1e-9), -1) ** (1 / np.arange(1, 5)) * np.exp(
         np.minimum(0.0, 1 - 1 / q)

@@ -79,10 +79,8 @@ def _assigned(a, b, common, docs):  # CEAF: the value of the best assignment in 
     first_a, first_b = (np.searchsorted(x.doc, np.arange(docs + 1)) for x in (a, b))
     at = np.searchsorted(a.doc[ia], np.arange(docs + 1))
     for d in np.unique(a.doc[ia]):
-        s, table = (
-            slice(at[d], at[d + 1]),
-            np.zeros((first_a[d + 1] - first_a[d], first_b[d + 1] - first_b[d])),
-        )
+        s = slice(at[d], at[d + 1])
+        table = np.zeros((first_a[d + 1] - first_a[d], first_b[d + 1] - first_b[d]))
         table[ia[s] - first_a[d], ib[s] - first_b[d]] = value[s]
         out[d] = table[linear_sum_assignment(table, maximize=True)].sum()
     return out

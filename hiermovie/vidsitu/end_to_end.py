@@ -34,25 +34,14 @@ class SegmentClips(torch.utils.data.Dataset):
     ):  # or a `Memory`
         if len(paths) != len(targets):
             raise InputError(f"{len(paths)} videos, but targets for {len(targets)} segments")
-        (
-            self.paths,
-            self.targets,
-            self.T,
-            self.size,
-            self.cut,
-            self.augment,
-            self.read,
-            self.epoch,
-        ) = (
-            [str(p) for p in paths],
-            targets,
-            T,
-            size,
-            Cutting(convention, n_events=5),
-            augment,
-            read,
-            0,
-        )
+        self.paths = [str(p) for p in paths]
+        self.targets = targets
+        self.T = T
+        self.size = size
+        self.cut = Cutting(convention, n_events=5)
+        self.augment = augment
+        self.read = read
+        self.epoch = 0
         from torchvision.transforms import v2
 
         self.distort = v2.Compose(

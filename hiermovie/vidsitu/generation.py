@@ -70,12 +70,10 @@ class TxD(nn.Module):
         self.embed, self.drop = nn.Embedding(n_tokens, width), nn.Dropout(dropout)
         nn.init.normal_(self.embed.weight, std=width**-0.5)
         self.register_buffer("positions", sinusoids(max_len + 1, width))
-        self.decoder, self.out = (
-            nn.TransformerDecoder(
-                nn.TransformerDecoderLayer(width, heads, ffn, dropout, batch_first=True), depth
-            ),
-            nn.Linear(width, n_tokens),
+        self.decoder = nn.TransformerDecoder(
+            nn.TransformerDecoderLayer(width, heads, ffn, dropout, batch_first=True), depth
         )
+        self.out = nn.Linear(width, n_tokens)
 
     def forward(self, memory, tokens):
         L = tokens.shape[1]

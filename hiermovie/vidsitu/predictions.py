@@ -126,10 +126,8 @@ def by_index(
                 predictions, "predictions", f"ann_idx is {reprlib.repr(i)}, expected a whole number"
             )
         first.setdefault(int(i), p)
-    outside, missing = (
-        sorted(i for i in first if not 0 <= i < len(split)),
-        [f"{i} ({s})" for i, s in enumerate(split) if i not in first],
-    )
+    outside = sorted(i for i in first if not 0 <= i < len(split))
+    missing = [f"{i} ({s})" for i, s in enumerate(split) if i not in first]
     if outside:
         _bad(
             predictions,

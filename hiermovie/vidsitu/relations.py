@@ -93,10 +93,10 @@ class PretrainedText(nn.Module):
                 "text_weights: transformers is not installed (pip install hiermovie[transformers])"
             ) from e
         try:
-            self.net, self.tokenizer = (
-                AutoModel.from_pretrained(str(folder), use_safetensors=True, local_files_only=True),
-                AutoTokenizer.from_pretrained(str(folder), local_files_only=True),
+            self.net = AutoModel.from_pretrained(
+                str(folder), use_safetensors=True, local_files_only=True
             )
+            self.tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         except (OSError, ValueError) as e:
             raise InputError(
                 f"{folder}: no text encoder in safetensors form with its tokenizer there: "
@@ -130,12 +130,10 @@ def text_tokens(
     if isinstance(reader, RoleVocabulary):
         rows, pad = [encode_roles(reader, e)[:max_len] for e in events], reader.pad
     else:
-        rows, pad = (
-            reader.tokenizer([event_text(e) for e in events], truncation=True, max_length=max_len)[
-                "input_ids"
-            ],
-            reader.pad,
-        )
+        rows = reader.tokenizer(
+            [event_text(e) for e in events], truncation=True, max_length=max_len
+        )["input_ids"]
+        pad = reader.pad
     return nn.utils.rnn.pad_sequence(
         [torch.tensor(r) for r in rows], batch_first=True, padding_value=pad
     )

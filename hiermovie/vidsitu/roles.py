@@ -23,11 +23,9 @@ class RoleModel(OnTrunk):
 
     def __init__(self, trunk: Trunk, decoder):
         super().__init__()
-        self.trunk, self.decoder, self.to_memory = (
-            trunk,
-            decoder,
-            nn.Linear(trunk.dim, decoder.width),
-        )
+        self.trunk = trunk
+        self.decoder = decoder
+        self.to_memory = nn.Linear(trunk.dim, decoder.width)
 
     def memory(self, features):
         return self.to_memory(self.trunk(features)).flatten(0, 1)[:, None]  # (5B, 1, width)

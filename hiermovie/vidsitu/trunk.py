@@ -39,17 +39,13 @@ class Trunk(nn.Module):
         flat = features.flatten(0, -2)
         self.register_buffer("mean", flat.mean(0))
         self.register_buffer("std", spread(flat))
-        self.contextualizer, self.both, self.alone, self.drop = (
-            contextualizer,
-            both,
-            alone,
-            nn.Dropout(dropout),
-        )
+        self.contextualizer = contextualizer
+        self.both = both
+        self.alone = alone
+        self.drop = nn.Dropout(dropout)
         D = features.shape[-1]
-        self.dim, self.rate = (
-            D if contextualizer is None else contextualizer.cfg.width + D * both,
-            rate,
-        )
+        self.dim = D if contextualizer is None else contextualizer.cfg.width + D * both
+        self.rate = rate
         if contextualizer is not None and rate == 0:
             contextualizer.requires_grad_(False)
 

@@ -71,12 +71,10 @@ class VerbScorer:
     """
 
     def __init__(self, predictions: list, split: list, vinfo: list, allow_missing: bool = False):
-        info, predicted, number, records = (
-            _votes(vinfo),
-            by_index(predictions, split, allow_missing),
-            {},
-            [],
-        )
+        info = _votes(vinfo)
+        predicted = by_index(predictions, split, allow_missing)
+        number = {}
+        records = []
         self.ids, self.hits = [split[i] for i in predicted], np.zeros((len(predicted), 5, 5), bool)
         for s, (segment, p) in enumerate(zip(self.ids, predicted.values(), strict=False)):
             if segment not in info:

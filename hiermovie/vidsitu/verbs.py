@@ -99,11 +99,9 @@ class VerbModel(OnTrunk):
 
     def __init__(self, trunk: Trunk, n_verbs: int):
         super().__init__()
-        self.trunk, self.head = (
-            trunk,
-            nn.Sequential(
-                nn.Linear(trunk.dim, trunk.dim // 2), nn.ReLU(), nn.Linear(trunk.dim // 2, n_verbs)
-            ),
+        self.trunk = trunk
+        self.head = nn.Sequential(
+            nn.Linear(trunk.dim, trunk.dim // 2), nn.ReLU(), nn.Linear(trunk.dim // 2, n_verbs)
         )
 
     def forward(self, features):
