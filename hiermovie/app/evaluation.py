@@ -148,7 +148,7 @@ def evaluate_files(
     scores["table"] = files.rows(scores, scores["bootstrap"]["intervals"] if draws else None)
     return scores
 
-
+# %% ../../nbs/library/8_app/01_evaluation.ipynb #f5266c75
 def _compare(files, predicted, path, other, other_path, how):
     both = [k for k in predicted if k in other] if files.allow_missing else list(predicted)
     if not both:

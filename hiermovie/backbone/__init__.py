@@ -22,8 +22,8 @@ __getattr__, __dir__, __all__ = door(
         nt_xent two_starts cvrl_augment TwoViews show_views ProjectionHead ContrastiveModel
     """,
     motion="""
-        optical_flow flow_edges shifted_starts motion_augments VisualAndMotion show_motion
-        info_nce Queue Momentum ModalityHead MoDist motion_backbone
+        optical_flow flow_edges shifted_starts motion_augments FlowEdges VisualAndMotion
+        show_motion info_nce Queue Momentum ModalityHead MoDist motion_backbone
     """,
     pretraining="""
         PretrainConfig config_from Classifier Pretraining OBJECTIVES build prepare

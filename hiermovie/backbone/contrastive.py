@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..base import InputError, as_written, gather, rank, rng, world
-from ..video import looped, read_clips, seeded, to_clip
+from ..video import VideoClips, looped, seeded, to_clip
 
 # %% ../../nbs/library/3_backbone/03_contrastive.ipynb #5d8b408c
 def nt_xent(
@@ -86,7 +86,7 @@ def cvrl_augment(
     )
 
 # %% ../../nbs/library/3_backbone/03_contrastive.ipynb #1282aa78
-class TwoViews(torch.utils.data.Dataset):
+class TwoViews(VideoClips):
     """Items (view 1, view 2), each float32 (3, T, S, S), of video files; everything random comes
     from (seed, epoch, index).
     """
@@ -94,33 +94,18 @@ class TwoViews(torch.utils.data.Dataset):
     def __init__(
         self,
         infos: dict,  # path -> VideoInfo
-        T: int = 8,
-        size: int = 64,
-        clip_s: float = 2.0,
+        *shape,  # T, size, clip_s: see `VideoClips`
         strength: float = 1.0,
-        seed: int = 0,
         apart: float = 0.0,
         crop: float = 0.3,
         aspect: float = 2.0,
         light: bool = False,
-        read=read_clips,
-    ):  # read: or a `Memory`
-        self.paths = list(infos)
-        self.infos = infos
-        self.T = T
-        self.size = size
-        self.clip_s = clip_s
-        self.seed = seed
+        **more,  # seed, read
+    ):
+        super().__init__(infos, *shape, **more)
         self.apart = apart
-        self.read = read
-        self.epoch = 0
-        self.augments = [cvrl_augment(size, v, strength, crop, aspect, light) for v in (1, 2)]
-
-    def __len__(self):
-        return len(self.paths)
-
-    def name(self, i):
-        return str(self.paths[i])
+        how = (strength, crop, aspect, light)
+        self.augments = [cvrl_augment(self.size, view, *how) for view in (1, 2)]
 
     def frames(self, i):
         "The undistorted frames of both views, uint8 (T, H, W, 3)."

@@ -210,7 +210,7 @@ def save_backbone(
         about=about,
     )
 
-
+# %% ../../nbs/library/3_backbone/02_encoders.ipynb #63b9b22a
 def load_foreign(
     path: str | Path,
     **arch,  # what the file does not say, such as alpha

@@ -196,7 +196,7 @@ def _behind_door(statement, where: str) -> dict:
     listed = {k.arg: ast.literal_eval(k.value).split() for k in call.keywords}
     return {name: (f"{chapter}.{module}", name) for module, ns in listed.items() for name in ns}
 
-
+# %% ../../nbs/library/base/08_code_keys.ipynb #c1faa608
 def read_module(
     source: str,  # Python code
     where: str = "",  # its dotted name inside the package
@@ -239,7 +239,7 @@ def _python(
             f"{where}, line {getattr(e, 'lineno', '?')}: not Python: {getattr(e, 'msg', e)}"
         ) from None
 
-
+# %% ../../nbs/library/base/08_code_keys.ipynb #17fc9da6
 class Package:
     "The source files of a package, each read once."
 

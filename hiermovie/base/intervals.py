@@ -93,7 +93,7 @@ def bootstrap(
     )
     return dict(zip(keys, map(interval, drawn.T), strict=False))
 
-
+# %% ../../nbs/library/base/17_intervals.ipynb #b7796cb2
 def paired_bootstrap(
     a: Callable, b: Callable, n: int = 1000, seed: int = 0, unit: str = "segments"
 ) -> dict:  # official name -> dict(difference, low, high, larger, equal)

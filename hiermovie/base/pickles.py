@@ -121,7 +121,7 @@ def _made(name: str, args: tuple):
     with_what = ", ".join(k.__name__ for k in kinds) or "nothing"
     raise InputError(f"the pickle calls {name} with {with_what}")
 
-
+# %% ../../nbs/library/base/06_pickles.ipynb #186a18ae
 _NAMES = (
     {
         f"{b} {n}"

@@ -350,7 +350,7 @@ def _place_of_data(params: dict) -> str:  # unfinished work may have noted paths
     except (KeyError, InputError):
         return ""
 
-
+# %% ../../nbs/library/base/10_runs.ipynb #12420ce3
 def start_run(namespace: dict) -> Run:  # pass `globals()`
     """Open the run folder that parameter `out` names, with what is left of an interrupted run of
     the same key. `InputError` when parameters, code or the runs that are read are not those of

@@ -144,7 +144,7 @@ def nce_loss(pred, target, event_mask, pad_mask, temperature: float = 0.1):
 # %% ../../nbs/library/4_contextualizer/02_mask_prediction.ipynb #3d27bce5
 LOSSES = ("nce", "queue", *DISTANCES)
 
-
+# %% ../../nbs/library/4_contextualizer/02_mask_prediction.ipynb #5db2a0e3
 @dataclass(frozen=True)
 class MaskConfig:
     "Every choice of mask prediction; the comments give what is known of others'."

@@ -89,6 +89,8 @@ RELEASE = pd.DataFrame(
         "constant_mse",
     ],
 ).set_index("task")
+
+# %% ../../nbs/library/6_lvu/12_audit.ipynb #45b5f80e
 RELEASE_OVERLAPS = pd.DataFrame(
     [  # test videos of a task (rows) that are training videos of another (columns)
         [0, 0, 2, 2, 2, 1, 7, 3, 0],
@@ -104,6 +106,7 @@ RELEASE_OVERLAPS = pd.DataFrame(
     list(LVU_TASKS),
     list(LVU_TASKS),
 )
+
 RELEASE_TOTAL = dict(videos=9996, movies=2797, test_videos=1632, trained_elsewhere=311)
 
 # %% ../../nbs/library/6_lvu/12_audit.ipynb #fbe99678
@@ -222,7 +225,7 @@ def newcombe(
     d = p1 - p2
     return d - np.hypot(p1 - l1, u2 - p2), d + np.hypot(u1 - p1, p2 - l2)
 
-
+# %% ../../nbs/library/6_lvu/12_audit.ipynb #82794759
 def pairs_of(
     published=PUBLISHED, sizes=RELEASE.test
 ) -> pd.DataFrame:  # task, better, worse, difference, low, high, exceeds
@@ -508,7 +511,7 @@ def _on_published(apart: pd.DataFrame) -> list:
         "make an interval of.",
     ]
 
-
+# %% ../../nbs/library/6_lvu/12_audit.ipynb #86f7a750
 def _on_our_rows(own: pd.DataFrame) -> str:
     lead = own.mean_rank.idxmin()
     ahead = ", ".join(f"{100 * v:.0f}% ({k})" for k, v in own.drop(lead).behind.items())

@@ -91,7 +91,7 @@ class _Source:
         instances = video_instances(self.model, video, boxes, **self.settings)
         save_instances(self.store, video.stem, instances, origin)
 
-
+# %% ../../nbs/library/6_lvu/09_instance_store.ipynb #9ad36641
 def extract_instances(
     store: str | Path,
     model: RegionFeatures,

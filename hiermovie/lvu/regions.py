@@ -87,7 +87,7 @@ def _clips_around(model, path, seconds: list, event_s: float, duration: float) -
     times = [within(clip_times(a, a + event_s, cfg.frames), duration) for a in starts]
     return torch.stack([to_clip(frames) for frames in read_clips(path, times, cfg.size)])
 
-
+# %% ../../nbs/library/6_lvu/08_regions.ipynb #1be38a3d
 def video_instances(
     model: RegionFeatures,
     path: str | Path,

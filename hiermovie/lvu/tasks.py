@@ -62,7 +62,7 @@ def _target(table: pd.DataFrame, task: str, path) -> pd.Series:
     )
     return number.astype(int)
 
-
+# %% ../../nbs/library/6_lvu/01_tasks.ipynb #4b427704
 def read_lvu(
     root,  # folder with one folder per task (or with lvu_1.0 in it)
     task: str,

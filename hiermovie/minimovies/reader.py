@@ -165,7 +165,7 @@ def _error_of_a_line(x, y) -> float:
     line = np.linalg.lstsq(x[:half], y[:half], rcond=None)[0]
     return float(np.mean((x[half:] @ line - y[half:]) ** 2))
 
-
+# %% ../../nbs/library/1_minimovies/07_reader.ipynb #d8b88769
 def lvu_ceilings(
     world: World = World(),
     seconds: tuple = (40, 70),  # shortest and longest video

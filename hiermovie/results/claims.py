@@ -516,7 +516,7 @@ def _on_controls(table: pd.DataFrame) -> str:
         sentence += f", {unknown} could not be tested"
     return f"{sentence}."
 
-
+# %% ../../nbs/library/7_results/08_claims.ipynb #6014e22b
 def sentences(table: pd.DataFrame) -> list:  # of str
     """The claims table in four sentences (first metric of each; a control counts with all of its
     metrics).

@@ -46,6 +46,7 @@ _policy = (
     "data:; media-src data:; base-uri 'none'; form-action 'none'"
 )
 
+# %% ../../nbs/library/7_results/05_page.ipynb #802034d2
 _page = Environment(autoescape=True).from_string("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{{ policy }}">

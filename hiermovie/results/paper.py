@@ -64,6 +64,7 @@ PAPER = {
     },
 }
 
+# %% ../../nbs/library/7_results/01_paper.ipynb #ac982a7e
 # (instance model, scene model): poster's (Top1 rank, mean rank), and which of our runs that is:
 # instance model (backbone, Object Transformer), scene model (backbone, contextualizer)
 PAPER_LVU = {

@@ -154,6 +154,7 @@ def show_losses(
 
 # %% ../../nbs/library/7_results/04_plots.ipynb #e50f8f4e
 _MAIN = {"verbs": "Acc@1", "roles": "CIDEr", "relations": "Macro-Top1"}
+
 _FINDERS = {"model": "mask prediction", "neighbours": "average of both neighbours"}
 
 
@@ -181,7 +182,7 @@ def _scores_of_pretraining(run: dict, parameter: str) -> list:
         out.append(row | dict(line=line, score=score))
     return out
 
-
+# %% ../../nbs/library/7_results/04_plots.ipynb #22c12725
 def gather_sweep(
     runs: dict, parameter: str, values: list, seeds: list, lines: list
 ) -> pd.DataFrame:  # what, line, value (None: untouched), seed, score

@@ -24,7 +24,7 @@ __getattr__, __dir__, __all__ = door(
         SUFFIXES list_videos find_videos named_videos video_path inspect_videos
         usable_videos read_kinetics read_clip_list
     """,
-    labelled_clips="seeded LabelledClips",
+    labelled_clips="seeded VideoClips LabelledClips",
     shards="write_shards read_shards",
     features="""
         cut_events show_events save_features read_features write_index read_index read_store

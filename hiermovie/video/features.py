@@ -108,7 +108,7 @@ def read_index(store: str | Path) -> dict:
         )
     return index
 
-
+# %% ../../nbs/library/2_video/07_features.ipynb #ef43090f
 def read_store(
     store: str | Path,
     names: list | None = None,  # which entries, None: all

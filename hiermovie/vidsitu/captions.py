@@ -138,7 +138,7 @@ def cider_items(
     sim = np.divide(dot, norm, out=np.zeros_like(norm), where=norm > 0).sum(2) / 4
     return 10 * (sim * np.exp(-((c.h_words[:, None] - c.r_words) ** 2) / 72.0)).mean(1)
 
-
+# %% ../../nbs/library/5_vidsitu/01_captions.ipynb #25d59925
 def cider(hyps: list, refs: list) -> np.ndarray:  # (I,), 0..10
     """CIDEr of each item of a list; the score of the list is the mean. `InputError` when no
     reference has a word (the official script raises too).

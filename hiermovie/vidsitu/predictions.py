@@ -108,7 +108,7 @@ def some_of(names: list, most: int = 20) -> str:
 def _listed(x):
     return isinstance(x, (list, tuple)) or isinstance(x, np.ndarray) and x.ndim > 0
 
-
+# %% ../../nbs/library/5_vidsitu/03_predictions.ipynb #2aeddea6
 def by_index(
     predictions: list, split: list, allow_missing: bool = False
 ) -> dict:  # ann_idx -> prediction, in the order of the split

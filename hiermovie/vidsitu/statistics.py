@@ -119,7 +119,7 @@ def _in_percent(segments: Segments, verbs: list, roles: list) -> list:
         [100 * of_relation.get(r, 0) for r in RELATIONS],
     ]
 
-
+# %% ../../nbs/library/5_vidsitu/20_statistics.ipynb #2d0de74f
 @as_written
 def show_statistics(
     splits: dict,  # name -> Segments

@@ -43,7 +43,7 @@ def _votes(vinfo):  # segment -> event -> votes
         info[s] = votes
     return info
 
-
+# %% ../../nbs/library/5_vidsitu/04_verb_scores.ipynb #9d0ab7a1
 def _top5(predictions, p, segment):  # five lists of verbs
     tops = p["pred_vbs_ev"]
     if not _listed(tops) or len(tops) != 5:

@@ -55,7 +55,7 @@ def read_verb_vocabulary(path) -> list:  # entries in the order of their numbers
         raise InputError(f"{path}: not a vocabulary, expected entries numbered 0, 1, 2, ...")
     return sorted(table, key=table.get)
 
-
+# %% ../../nbs/library/5_vidsitu/11_verbs.ipynb #4b8e55ef
 def verb_targets(segments: Segments, vocabulary: list) -> torch.Tensor:  # (N, 5)
     """Index of the most frequent annotated verb of each event; -100 (ignored) when the vocabulary
     lacks it.

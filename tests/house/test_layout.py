@@ -143,12 +143,12 @@ def test_stages_import_through_doors():
 
 
 def test_cells_are_short_and_proved():
-    """One class or one table may be longer; its length is what the formatter makes of it."""
+    """One class or one table may be longer than 45 lines; the methods of a class may not."""
     for notebook in ROOMS:
         exported = exported_cells(notebook)
         several = [s for s in exported if len(ast.parse(s).body) > 1]
         lengths = [len([line for line in s.splitlines() if line.strip()]) for s in several]
-        assert max(lengths, default=0) <= 60, (notebook.stem, max(lengths))
-        proof = re.compile(r"\btest_\w+\(|\bassert\b")
-        proofs = sum(bool(proof.search("".join(c["source"]))) for c in cells(notebook))
-        assert proofs >= (len(exported) - 1) / 6, f"{notebook.stem}: few proofs of what it exports"
+        assert max(lengths, default=0) <= 45, (notebook.stem, max(lengths))
+        sources = ["".join(c["source"]) for c in cells(notebook)]
+        proofs = sum("test_" in s or "assert" in s for s in sources)
+        assert proofs >= (len(exported) - 1) / 2, f"{notebook.stem}: few proofs of what it exports"
