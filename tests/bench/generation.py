@@ -24,7 +24,7 @@ def sentences(decoder, memory, first, rules, batch=320):
 
 def gap(decoder, memory, x, y):
     """Difference of the two best logits where two sentences part."""
-    at = next(k for k, (a, b) in enumerate(zip(x, y, strict=True)) if a != b)
+    at = next(k for k, (a, b) in enumerate(zip(x, y, strict=False)) if a != b)
     with torch.no_grad():
         best = decoder(memory[None], torch.tensor([x[:at]]))[0, -1].topk(2).values
     return (best[0] - best[1]).item()
@@ -36,21 +36,14 @@ def main():
     memory = torch.from_numpy(rng("bench").standard_normal((5 * SEGMENTS, 1, 128))).float()
     first = torch.randint(3, TOKENS, (5 * SEGMENTS,))
     for name, length in (("12 tokens an event", 12), ("24 tokens an event", 24)):
-        decoder.max_len, rules = (
-            length,
-            dict(min_len=length),
-        )  # random weights: nobody stops early, so every sentence has this length
-        (a, with_cache), (b, without) = (
-            sentences(decoder, memory, first, Generation(cache=c, **rules)) for c in (True, False)
-        )
-        same, gaps = (
-            sum(x == y for x, y in zip(with_cache, without, strict=True)),
-            [
-                gap(decoder, memory[i], x, y)
-                for i, (x, y) in enumerate(zip(with_cache, without, strict=True))
-                if x != y
-            ],
-        )
+        # random weights: nobody stops before the last token, so every sentence has this length
+        decoder.max_len, least = length, length - 1
+        rules = [Generation(cache=cache, min_len=least) for cache in (True, False)]
+        timed = [sentences(decoder, memory, first, how) for how in rules]
+        (a, with_cache), (b, without) = timed
+        pairs = list(enumerate(zip(with_cache, without, strict=True)))
+        same = sum(x == y for _, (x, y) in pairs)
+        gaps = [gap(decoder, memory[i], x, y) for i, (x, y) in pairs if x != y]
         print(
             (
                 f"{SEGMENTS} segments, {5 * SEGMENTS} events, {name}: with cache {a:.1f} s, "
