@@ -175,8 +175,8 @@ def _config(text, path):  # what PySlowFast's stored configuration says of the i
     data, slowfast = _section(cfg, "DATA"), _section(cfg, "SLOWFAST")
     if data.get("MEAN", [0.45] * 3) != [0.45] * 3 or data.get("STD", [0.225] * 3) != [0.225] * 3:
         raise InputError(
-            f"{path}: trained on clips normalized with mean {data.get('MEAN')} and deviation "
-            f"{data.get('STD')}; here clips have 0.45 and 0.225"
+            f"{path}: trained on clips normalized with mean {data.get('MEAN')} and standard "
+            f"deviation {data.get('STD')}; here clips have 0.45 and 0.225"
         )
     found = dict(
         alpha=slowfast.get("ALPHA"), frames=data.get("NUM_FRAMES"), size=data.get("TEST_CROP_SIZE")

@@ -74,11 +74,8 @@ def run_notebook(notebook: Path, executed: Path, parameters: dict, cwd: str) -> 
         execute_notebook(plain(notebook), plain(executed), parameters, cwd=cwd, **shown, **kernel)
 
 # %% ../../nbs/library/base/15_execution.ipynb #5a9064c0
-def _end_with(
-    parent: int,
-) -> (
-    None
-):  # of a thread: ends this process, and with it the kernel, soon after its parent has ended
+def _end_with(parent: int) -> None:
+    "Of a thread: ends this process, and with it the kernel, soon after its parent has ended."
     while os.getppid() == parent:
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGKILL)

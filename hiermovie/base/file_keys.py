@@ -76,10 +76,11 @@ def list_files(
     root: str | Path,  # a folder, or one file
     below: tuple = (),  # only these folders of it
     content: bool = False,  # read every byte of every file, not only of small ones
-) -> (
-    pd.DataFrame
-):  # name, size (bytes), version (SHA-256 of the content, or time of the last change in ns)
-    "Every file in a folder, links followed; names that begin with a point are left out."
+) -> pd.DataFrame:
+    """Every file in a folder, links followed; names that begin with a point are left out.
+
+    Columns: name, size (bytes), version (SHA-256 of the content, or time of the last change in ns).
+    """
     root = Path(root)
     if root.is_file():
         return pd.DataFrame([_file_row(root, root.name, content)])

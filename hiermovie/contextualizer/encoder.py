@@ -85,8 +85,9 @@ class Contextualizer(nn.Module):
         )
 
     def standardize(self, features):
-        """Take mean and deviation of the inputs from `features` (N, D); they are kept in the
-        checkpoint.
+        """Take mean and standard deviation of the inputs from `features` (N, D).
+
+        Both are kept in the checkpoint.
         """
         self.mean.copy_(features.mean(0))
         self.std.copy_(spread(features))

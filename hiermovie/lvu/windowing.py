@@ -137,7 +137,7 @@ def sample_events(
     features, names: list, most: int = 20_000
 ) -> torch.Tensor:  # features: video id -> (E, D), or Instances (11b)
     """The features (N, D) of the named videos, or of as many of them, drawn at random, as have
-    `most` together: enough for a mean and a deviation.
+    `most` together: enough for a mean and a standard deviation.
     """
     known, parts, n = [v for v in names if v in features], [], 0
     if not known:

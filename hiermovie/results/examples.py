@@ -93,7 +93,15 @@ def example(
     relations: dict | None = None,  # official predictions of the segment
 ) -> dict:
     "A film for the page with its annotation and the models' answers."
-    columns = ["event", "verb", "said", "roles", "said ", "to Ev3", "said  "]
+    columns = [
+        "event",
+        "verb",
+        "predicted verb",
+        "roles",
+        "predicted roles",
+        "relation to Ev3",
+        "predicted relation",
+    ]
     rows = pd.DataFrame(
         [_event_row(e, annotation, verbs, roles, relations) for e in range(5)], columns=columns
     )
@@ -108,10 +116,11 @@ def example(
 # %% ../../nbs/library/7_results/06_examples.ipynb #5f0b719a
 def played(
     gallery: dict,  # run of stage 45, as `read_run` gives it
-) -> (
-    list
-):  # of `example`; segments whose video cannot be shown are left out, with a line in the log
-    "Three segments with the answers of its runs, chosen by `pick_segments` from the verbs."
+) -> list:
+    """Three segments with the answers of its runs, chosen by `pick_segments` from the verbs.
+
+    A list of `example`; segments whose video cannot be shown are left out, with a line in the log.
+    """
     params = gallery["params"]
     root = data_root(params["data_run"]) / "vidsitu"
     valid = read_segments(root / "vidsitu_annotations", "valid")
