@@ -133,9 +133,8 @@ def read_foreign(
     was trained.
     """
     tensors, cfg, source = read_weights(path)
-    inside = any(
-        ".sf_mdl." in f".{k}" for k in tensors
-    )  # VidSitu: the backbone and, beside it, heads
+    # VidSitu: the backbone and, beside it, heads
+    inside = any(".sf_mdl." in f".{k}" for k in tensors)
     names = {name: _own_name(name, source, inside) for name in tensors}
     out = {own: tensors[name] for name, own in names.items() if own}
     if not any(".multipathway_blocks.1." in k for k in out):  # one pathway only

@@ -32,9 +32,8 @@ def nt_xent(
     B, W, me = len(z1), world(), rank() * len(z1) + torch.arange(len(z1), device=z1.device)
     with torch.autocast(z1.device.type, enabled=False):  # similarities in full precision
         z1, z2 = (F.normalize(z.float() if z.dtype.itemsize < 4 else z, dim=1) for z in (z1, z2))
-        logits = (
-            torch.cat([z1, z2]) @ torch.cat([gather(z1), gather(z2)]).T / temperature
-        )  # (2B, 2WB)
+        # (2B, 2WB)
+        logits = torch.cat([z1, z2]) @ torch.cat([gather(z1), gather(z2)]).T / temperature
     oneself, partner = torch.cat([me, me + W * B]), torch.cat([me + W * B, me])
     logits = logits.scatter(1, oneself[:, None], -torch.inf)  # never oneself
     return F.cross_entropy(logits, partner)

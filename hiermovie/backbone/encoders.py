@@ -12,13 +12,15 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import nn
 
 from .checkpoints import read_foreign
-from ..base import InputError, load_weights, read_tensors, write_tensors
+from ..base import InputError, Whole, load_weights, read_tensors, settings, write_tensors
 from ..video import MEAN, STD
 
 # %% ../../nbs/library/3_backbone/02_encoders.ipynb #2f540330
@@ -61,18 +63,25 @@ def _pytorchvideo(module):
         return importlib.import_module(f"pytorchvideo.models.{module}")
 
 
+@settings
 @dataclass(frozen=True)
 class SlowFastConfig:
     "Architecture and input of a SlowFast backbone; the defaults are the paper's R50 8x8."
 
-    depth: int = 50  # 18, 50, 101 (pytorchvideo's bottleneck stages)
-    width: int = 64  # channels of the slow stem
-    alpha: int = 4  # fast frames per slow frame
-    beta: int = 8  # slow channels per fast channel
-    frames: int = 32  # T
-    size: int = 224  # S
-    fusion_ratio: int = 2  # channels handed over, per fast channel
-    fusion_kernel: int = 7  # frames that a hand-over looks at
+    depth: Literal[18, 50, 101, 152] = 50  # pytorchvideo's bottleneck stages; 18: one block each
+    width: Whole = 64  # channels of the slow stem
+    alpha: Whole = 4  # fast frames per slow frame
+    beta: Whole = 8  # slow channels per fast channel
+    frames: Whole = 32  # T
+    size: Whole = 224  # S
+    fusion_ratio: Whole = 2  # channels handed over, per fast channel
+    fusion_kernel: Whole = 7  # frames that a hand-over looks at
+
+    def __post_init__(self):
+        if self.frames % self.alpha:
+            raise InputError(f"frames {self.frames}: must be a multiple of alpha {self.alpha}")
+        if self.width % self.beta:
+            raise InputError(f"width {self.width}: must be a multiple of beta {self.beta}")
 
 # %% ../../nbs/library/3_backbone/02_encoders.ipynb #8b27e21c
 class SlowFast(nn.Module):
@@ -81,12 +90,6 @@ class SlowFast(nn.Module):
     def __init__(self, cfg: SlowFastConfig = SlowFastConfig()):
         super().__init__()
         create_slowfast = _pytorchvideo("slowfast").create_slowfast
-        if cfg.depth not in (18, 50, 101, 152):
-            raise InputError(f"depth {cfg.depth}: SlowFast has 18, 50, 101 or 152")
-        if cfg.frames % cfg.alpha or cfg.frames < cfg.alpha:
-            raise InputError(f"frames {cfg.frames}: must be a multiple of alpha {cfg.alpha}")
-        if cfg.width % cfg.beta:
-            raise InputError(f"width {cfg.width}: must be a multiple of beta {cfg.beta}")
         net = create_slowfast(
             model_depth=cfg.depth,
             stem_dim_outs=(cfg.width, cfg.width // cfg.beta),
@@ -96,9 +99,8 @@ class SlowFast(nn.Module):
             slowfast_fusion_conv_kernel_size=(cfg.fusion_kernel, 1, 1),
         )
         self.cfg, self.net = cfg, net
-        self.net.blocks = net.blocks[
-            :5
-        ]  # stem and four stages; pooling is in `forward`, the classifier is not ours
+        # stem and four stages; pooling is in `forward`, the classifier is not ours
+        self.net.blocks = net.blocks[:5]
         fast = net.blocks[0].multipathway_blocks[1]
         fast.conv = FewChannels.like(fast.conv)
         self.dim = 32 * cfg.width + 32 * cfg.width // cfg.beta
@@ -109,17 +111,19 @@ class SlowFast(nn.Module):
         return torch.cat([p.mean((2, 3, 4)) for p in self.net([slow, clip])], 1)  # (B, D)
 
 # %% ../../nbs/library/3_backbone/02_encoders.ipynb #c7220ad5
+@settings
 @dataclass(frozen=True)
 class SlowConfig:
     "Architecture and input of a Slow-only backbone; the defaults are R50 8x8."
 
-    depth: int = 50  # 18 (one block a stage, as SlowFast's), 50, 101, 152
-    width: int = 64
-    frames: int = 8
-    size: int = 224
-    stem_kernel: int = 1  # frames that the first convolution looks at
-    stem_stride: int = 1
-    kernels: tuple = (1, 1, 3, 3)  # frames that the convolutions of each stage look at
+    depth: Literal[18, 50, 101, 152] = 50  # 18: one block a stage, as SlowFast's
+    width: Whole = 64
+    frames: Whole = 8
+    size: Whole = 224
+    stem_kernel: Whole = 1  # frames that the first convolution looks at
+    stem_stride: Whole = 1
+    # frames that the convolutions of each stage look at; a list in a file is one, too
+    kernels: Annotated[tuple[Whole, ...], Field(strict=False)] = (1, 1, 3, 3)
 
 
 class Slow(nn.Module):
@@ -127,8 +131,6 @@ class Slow(nn.Module):
 
     def __init__(self, cfg: SlowConfig = SlowConfig()):
         super().__init__()
-        if cfg.depth not in (18, 50, 101, 152):
-            raise InputError(f"depth {cfg.depth}: Slow has 18, 50, 101 or 152")
         net = _pytorchvideo("resnet").create_resnet(
             model_depth=max(cfg.depth, 50),
             stem_dim_out=cfg.width,
@@ -222,9 +224,8 @@ def load_foreign(
     kind, config = MODELS[found.pop("model")]
     model = kind(config(**found | arch))
     tensors = {f"net.{k}": v.float() for k, v in tensors.items()}
-    counters = {
-        k: v for k, v in model.state_dict().items() if k.endswith("num_batches_tracked")
-    }  # not in every file, and not used
+    # not in every file, and not used
+    counters = {k: v for k, v in model.state_dict().items() if k.endswith("num_batches_tracked")}
     load_weights(
         model,
         counters | {k: v for k, v in tensors.items() if not k.endswith("num_batches_tracked")},

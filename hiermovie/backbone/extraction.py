@@ -14,6 +14,7 @@ import queue
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -22,8 +23,11 @@ from tqdm import tqdm
 
 from .encoders import load_backbone
 from hiermovie.base import (
+    Count,
     Coverage,
     InputError,
+    Positive,
+    Whole,
     evaluating,
     kept_coverage,
     one_line,
@@ -32,6 +36,7 @@ from hiermovie.base import (
     rank,
     read_json,
     read_table,
+    settings,
     share,
     world,
     write_json,
@@ -63,33 +68,17 @@ def vidsitu_times(
     return np.clip(centre - stretch // 2 + stretch // T * np.arange(T), 0, frames - 1) / fps
 
 # %% ../../nbs/library/3_backbone/06_extraction.ipynb #e7e7dbbc
+@settings
 @dataclass(frozen=True)
 class Cutting:
     "How videos are cut into clips."
 
-    convention: str = "time"  # or vidsitu
-    event_s: float = 2.0  # seconds per event
-    n_events: int | None = None  # exactly so many; None: as many as the video has
-    batch: int = 16  # clips at a time
-    threads: int = 1  # decoder threads
-    workers: int = 0  # decoding processes; 0: a thread
-
-    def __post_init__(self):
-        if self.convention not in ("time", "vidsitu"):
-            raise InputError(f"convention {self.convention!r}: must be time or vidsitu")
-        for name, v, kind in (
-            ("event_s", self.event_s, (int, float)),
-            ("n_events", 1 if self.n_events is None else self.n_events, int),
-            ("batch", self.batch, int),
-            ("threads", self.threads, int),
-            ("workers", self.workers + 1, int),
-        ):
-            if not isinstance(v, kind) or not v > 0:
-                raise InputError(
-                    f"{name} = {v!r}: must be a number longer than 0"
-                    if name == "event_s"
-                    else f"{name} = {v!r}: must be at least 1"
-                )
+    convention: Literal["time", "vidsitu"] = "time"
+    event_s: Positive = 2.0  # seconds per event
+    n_events: Whole | None = None  # exactly so many; None: as many as the video has
+    batch: Whole = 16  # clips at a time
+    threads: Whole = 1  # decoder threads
+    workers: Count = 0  # decoding processes; 0: a thread
 
     def clips(self, path, T: int) -> list:  # of (T,) seconds
         "Times of the frames of every event of a video file."

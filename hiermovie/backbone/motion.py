@@ -233,9 +233,8 @@ def info_nce(
             F.normalize(x.float() if x.dtype.itemsize < 4 else x, dim=1)
             for x in (query, key, queue)
         )
-        logits = (
-            torch.cat([(query * key).sum(1, keepdim=True), query @ queue.T], 1) / temperature
-        )  # (B, 1 + Q)
+        # (B, 1 + Q)
+        logits = torch.cat([(query * key).sum(1, keepdim=True), query @ queue.T], 1) / temperature
     return F.cross_entropy(logits, torch.zeros(len(query), dtype=torch.long, device=query.device))
 
 # %% ../../nbs/library/3_backbone/04_motion.ipynb #b5477081

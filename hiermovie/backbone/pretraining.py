@@ -47,6 +47,7 @@ from ..video import LabelledClips, Memory, VideoInfo, read_clips
 
 # %% ../../nbs/library/3_backbone/05_pretraining.ipynb #37053e25
 @settings
+@dataclass(frozen=True)
 class PretrainConfig:
     """Everything that decides which backbone comes out; the defaults are small, the comments the
     papers'.

@@ -38,7 +38,8 @@ __getattr__, __dir__, __all__ = door(
         remove_folder start_run
     """,
     values="""
-        read_yaml checked Whole Count Positive NotNegative Share settings need_value
+        read_yaml checked Whole Count Positive NotNegative Share BelowOne settings
+        need_value
     """,
     sweeps="Different Sweep sweep_runs",
     profiles="Profile read_profile",

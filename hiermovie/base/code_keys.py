@@ -121,9 +121,8 @@ def _globals_of(
     return own.union(*(_globals_of(t) for t in table.get_children()))
 
 
-def _names_used(
-    statement, scopes: dict
-) -> set:  # scopes: name -> symbol tables of the functions and classes called so
+def _names_used(statement, scopes: dict) -> set:
+    "Scopes: name -> symbol tables of the functions and classes called so."
     if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return {n.id for n in ast.walk(statement) if isinstance(n, ast.Name)}
     if isinstance(statement, ast.ClassDef):
@@ -136,9 +135,8 @@ def _names_used(
     return names.union(*(_globals_of(t) for t in scopes.get(statement.name, [])))
 
 # %% ../../nbs/library/base/08_code_keys.ipynb #4637a98b
-def _source_module(
-    node: ast.ImportFrom, where: str, package: str
-) -> str | None:  # "metrics" for `from hiermovie.metrics import ..`; None: from elsewhere
+def _source_module(node: ast.ImportFrom, where: str, package: str) -> str | None:
+    """ "metrics" for `from hiermovie.metrics import ..`; None: from elsewhere."""
     if node.level == 0:
         inside = node.module == package or (node.module or "").startswith(package + ".")
         return node.module[len(package) + 1 :] if inside else None
@@ -146,9 +144,8 @@ def _source_module(
     return ".".join([*above, *([node.module] if node.module else [])])
 
 
-def _imports(
-    statement, where: str, package: str
-) -> list:  # (name here, module, name there), from the package only
+def _imports(statement, where: str, package: str) -> list:
+    "(name here, module, name there), from the package only."
     found = []
     for node in ast.walk(statement):
         if isinstance(node, ast.ImportFrom):
@@ -225,9 +222,8 @@ def read_module(
     return module
 
 # %% ../../nbs/library/base/08_code_keys.ipynb #35bbe6fc
-def _python(
-    content: bytes, where
-) -> str:  # the text of a file of Python; `InputError` names the line that is none
+def _python(content: bytes, where) -> str:
+    "The text of a file of Python; `InputError` names the line that is none."
     try:
         text = content.decode("utf-8")
         ast.parse(text)

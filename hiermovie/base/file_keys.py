@@ -55,9 +55,8 @@ def _file_row(path: Path, name: str, content: bool) -> dict:
         return dict(name=name, size=-1, version=e.strerror or "cannot be read")
 
 # %% ../../nbs/library/base/09_file_keys.ipynb #f4bd182c
-def _rows_below(
-    folder: Path, root: Path, content: bool, above: tuple
-):  # above: real paths on the way here; a link to one of them is a loop
+def _rows_below(folder: Path, root: Path, content: bool, above: tuple):
+    "Above: real paths on the way here; a link to one of them is a loop."
     real = os.path.realpath(folder)
     if real in above or not folder.is_dir():
         return

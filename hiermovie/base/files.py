@@ -32,9 +32,8 @@ def need_file(
     try:
         exists = path.is_file()
     except (OSError, ValueError) as e:
-        raise InputError(
-            f"{path}: cannot be opened as a {what}: {e}"
-        ) from None  # a name that is too long, or has a zero in it
+        # a name that is too long, or has a zero in it
+        raise InputError(f"{path}: cannot be opened as a {what}: {e}") from None
     if not exists:
         raise InputError(f"{path}: no such {what}")
     if path.stat().st_size == 0:
@@ -59,9 +58,8 @@ def atomic(path: str | Path):  # final name
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    short = hashlib.sha256(os.fsencode(path.name)).hexdigest()[
-        :12
-    ]  # a name may be as long as the disk allows
+    # a name may be as long as the disk allows
+    short = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]
     tmp = path.with_name(f".{short}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield tmp
@@ -101,9 +99,8 @@ def write_json(path: str | Path, value) -> None:
     "Write `value` as JSON (sorted keys, exact floats), atomically."
     text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
     if not text.isascii() and re.search("[\ud800-\udfff]", text):
-        text = json.dumps(
-            value, indent=1, sort_keys=True
-        )  # names that are no UTF-8 come back as they were
+        # names that are no UTF-8 come back as they were
+        text = json.dumps(value, indent=1, sort_keys=True)
     with atomic(path) as p:
         p.write_text(text + "\n", encoding="utf-8")
 
@@ -134,9 +131,8 @@ def read_json(path: str | Path):
 def write_table(path: str | Path, table: pd.DataFrame) -> None:
     "Write a table as CSV with a header, atomically."
     with atomic(path) as p:
-        table.to_csv(
-            p, index=False, errors="surrogateescape"
-        )  # names that are no UTF-8 come back as they were
+        # names that are no UTF-8 come back as they were
+        table.to_csv(p, index=False, errors="surrogateescape")
 
 # %% ../../nbs/library/base/01_files.ipynb #e22a1f25
 def read_table(

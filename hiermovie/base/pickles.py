@@ -164,9 +164,8 @@ def _record(call, args):  # an object of an unknown class, made by a call that i
     )
 
 # %% ../../nbs/library/base/06_pickles.ipynb #499c2b51
-def _built(
-    target, state
-):  # BUILD: the contents of an array, the byte order of a type, the attributes of a record
+def _built(target, state):
+    "BUILD: the contents of an array, the byte order of a type, the attributes of a record."
     if isinstance(target, _Record):
         for part in state if isinstance(state, tuple) else (state,):
             target.update(
@@ -317,9 +316,8 @@ def plain_pickle(
     return _Machine(data, records).run()
 
 # %% ../../nbs/library/base/06_pickles.ipynb #ca9d25b1
-def _finished(
-    value, size
-):  # arrays put in their places; refuse what is nested without end or repeats itself
+def _finished(value, size):
+    "Arrays put in their places; refuse what is nested without end or repeats itself."
     todo, seen = [([value], 0)], 0
     root = todo[0][0]
     while todo:

@@ -16,9 +16,8 @@ from .files import InputError, holds_something, need_folder, read_json, read_tab
 from .runs import files_from_outside, key_of, run_key, sources_key, write_root
 
 # %% ../../nbs/library/base/14_plans.ipynb #553f98f4
-def _data_params(
-    path, params: dict, data: str | None, content: bool
-) -> dict:  # parameters of stage 00 with what the command line says of the data
+def _data_params(path, params: dict, data: str | None, content: bool) -> dict:
+    "Parameters of stage 00 with what the command line says of the data."
     params = params | (dict(source=data) if data else {}) | (dict(content=True) if content else {})
     if not params["source"]:
         raise InputError(

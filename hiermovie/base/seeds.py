@@ -37,6 +37,5 @@ def seed_all(*keys) -> None:
     np.random.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(
-            seed
-        )  # `torch.manual_seed` would look up and keep a call stack each time while it is not
+        # `torch.manual_seed` would look up and keep a call stack each time while it is not
+        torch.cuda.manual_seed_all(seed)

@@ -209,9 +209,8 @@ def load_state(
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as e:
-        raise InputError(
-            f"{path}: not a training state ({type(e).__name__})"
-        ) from e  # torch raises many kinds
+        # torch raises many kinds
+        raise InputError(f"{path}: not a training state ({type(e).__name__})") from e
     if not isinstance(state, dict) or set(state) != {
         "model",
         "kind",

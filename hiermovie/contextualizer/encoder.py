@@ -8,11 +8,22 @@ __all__ = ['sinusoids', 'ContextualizerConfig', 'Contextualizer', 'attention', '
 
 # %% ../../nbs/library/4_contextualizer/01_encoder.ipynb #43b6d502
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import torch
 from torch import nn
 
-from ..base import InputError, as_written, load_weights, read_tensors, write_tensors
+from hiermovie.base import (
+    BelowOne,
+    InputError,
+    NotNegative,
+    Whole,
+    as_written,
+    load_weights,
+    read_tensors,
+    settings,
+    write_tensors,
+)
 from ..video import spread
 
 # %% ../../nbs/library/4_contextualizer/01_encoder.ipynb #f4d329b6
@@ -24,34 +35,26 @@ def sinusoids(length: int, width: int) -> torch.Tensor:  # (length, width)
     return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)
 
 # %% ../../nbs/library/4_contextualizer/01_encoder.ipynb #10a34da2
+@settings
 @dataclass(frozen=True)
 class ContextualizerConfig:
     "Architecture; the defaults are VidSitu's TxE (FACTS: fairseq encoder of the release)."
 
-    dim: int  # D of the features it reads
-    width: int = 1024  # C
-    depth: int = 3  # layers
-    heads: int = 8
-    ffn: int = 2048  # width of the feed-forward part
-    dropout: float = 0.1
+    dim: Whole  # D of the features it reads
+    width: Whole = 1024  # C
+    depth: Whole = 3  # layers
+    heads: Whole = 8
+    ffn: Whole = 2048  # width of the feed-forward part
+    dropout: BelowOne = 0.1
     norm_first: bool = False  # False: post-norm, as in the release
     scale: bool = True  # multiply projected features by sqrt(width), as in the release
-    positions: str = "sinusoidal"  # or learned, or none
-    positions_std: float = 0.02  # size of learned positions at the start
-    max_events: int = 512
+    positions: Literal["sinusoidal", "learned", "none"] = "sinusoidal"
+    positions_std: NotNegative = 0.02  # size of learned positions at the start
+    max_events: Whole = 512
 
     def __post_init__(self):
-        for n in ("dim", "width", "depth", "heads", "ffn", "max_events"):
-            if not isinstance(getattr(self, n), int) or getattr(self, n) < 1:
-                raise InputError(
-                    f"contextualizer: {n} {getattr(self, n)!r}, must be a whole number from 1 on"
-                )
         if self.width % self.heads:
             raise InputError(f"width {self.width}: must be a multiple of heads {self.heads}")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout {self.dropout}: must be from 0 to below 1")
-        if self.positions not in ("sinusoidal", "learned", "none"):
-            raise InputError(f"positions {self.positions!r}: must be sinusoidal, learned or none")
 
 # %% ../../nbs/library/4_contextualizer/01_encoder.ipynb #1186225b
 class Contextualizer(nn.Module):
@@ -93,9 +96,8 @@ class Contextualizer(nn.Module):
         self.std.copy_(spread(features))
         return self
 
-    def embed(
-        self, features, event_mask=None
-    ):  # (B, E, D) -> (B, E, C), what the first layer reads
+    def embed(self, features, event_mask=None):
+        "(B, E, D) -> (B, E, C), what the first layer reads."
         E, D = features.shape[1:]
         if self.cfg.dim != D:
             raise InputError(f"contextualizer for features of {self.cfg.dim} numbers was given {D}")
@@ -115,9 +117,8 @@ class Contextualizer(nn.Module):
         pad_mask=None,  # bool (B, E), True = not there
         event_mask=None,  # bool (B, E), True = hidden
     ):
-        return self.encoder(
-            self.embed(features, event_mask), src_key_padding_mask=pad_mask
-        )  # (B, E, C)
+        # (B, E, C)
+        return self.encoder(self.embed(features, event_mask), src_key_padding_mask=pad_mask)
 
 # %% ../../nbs/library/4_contextualizer/01_encoder.ipynb #0be623bd
 @torch.no_grad()

@@ -14,9 +14,8 @@ from ..base import InputError, as_written, on_device, rng
 from .mask_prediction import MaskPrediction
 
 # %% ../../nbs/library/4_contextualizer/03_event_retrieval.ipynb #aefa7108
-def _found(
-    guess, own, others, at
-):  # (N, K), (N, K), (M, K), (N, among - 1): found, cosine; equals (to rounding) share the place
+def _found(guess, own, others, at):
+    "(N, K), (N, K), (M, K), (N, among - 1): found, cosine; equals (to rounding) share the place."
     guess, own, others = (F.normalize(x, dim=1) for x in (guess, own, others))
     hits = []
     c = (guess * own).sum(1)

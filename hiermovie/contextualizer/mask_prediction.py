@@ -8,13 +8,14 @@ __all__ = ['DISTANCES', 'LOSSES', 'mask_events', 'corrupt', 'Targets', 'distance
 
 # %% ../../nbs/library/4_contextualizer/02_mask_prediction.ipynb #4f0df1ff
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ..backbone import Momentum, Queue, nt_xent
-from ..base import InputError
+from ..base import BelowOne, InputError, NotNegative, Positive, Share, Whole, settings
 from .encoder import Contextualizer
 from ..video import spread
 
@@ -136,58 +137,34 @@ def nce_loss(pred, target, event_mask, pad_mask, temperature: float = 0.1):
     present = ~pad_mask
     keys = target[present]  # (N, K)
     number = torch.full(present.shape, -1, device=pred.device)
-    number[present] = torch.arange(
-        len(keys), device=pred.device
-    )  # which key belongs to which event
+    # which key belongs to which event
+    number[present] = torch.arange(len(keys), device=pred.device)
     return F.cross_entropy(_cosines(pred[event_mask], keys) / temperature, number[event_mask])
 
 # %% ../../nbs/library/4_contextualizer/02_mask_prediction.ipynb #3d27bce5
 LOSSES = ("nce", "queue", *DISTANCES)
 
 # %% ../../nbs/library/4_contextualizer/02_mask_prediction.ipynb #5db2a0e3
+@settings
 @dataclass(frozen=True)
 class MaskConfig:
     "Every choice of mask prediction; the comments give what is known of others'."
 
-    loss: str = "nce"  # nce, queue, l2, smooth_l1, cosine
-    amount: float = 1  # events to hide; below 1: share (authors' other code: 0.67)
+    loss: Literal[LOSSES] = "nce"
+    amount: Positive = 1  # events to hide; below 1: share (authors' other code: 0.67)
     block: bool = False  # one run of neighbours (authors' other code: True)
-    token: float = 1.0  # of the hidden, shown as mask token; BERT: 0.8
-    swap: float = 0.0  # of the hidden, shown as another event; BERT: 0.1
-    blend: float = 0.0  # of the hidden, shown as a blend with another event
-    temperature: float = 0.1  # nce, queue
-    input_dropout: float = 0.0  # on the features that are seen
-    queue: int = 4096  # keys kept, all places together (authors' other code: 65536 for each place)
-    momentum: float = (
-        0.99  # queue: of the slow copy (authors' other code: 0.999, for many more steps)
-    )
-    window_weight: float = 0.0  # of the second term
-    window_temperature: float = 0.2  # LVU's Object Transformer: 0.2
+    token: Share = 1.0  # of the hidden, shown as mask token; BERT: 0.8
+    swap: Share = 0.0  # of the hidden, shown as another event; BERT: 0.1
+    blend: Share = 0.0  # of the hidden, shown as a blend with another event
+    temperature: Positive = 0.1  # nce, queue
+    input_dropout: BelowOne = 0.0  # on the features that are seen
+    queue: Whole = 4096  # keys kept, all places together (authors' other code: 65536 a place)
+    momentum: Share = 0.99  # queue: of the slow copy (authors' other code: 0.999, more steps)
+    window_weight: NotNegative = 0.0  # of the second term
+    window_temperature: Positive = 0.2  # LVU's Object Transformer: 0.2
 
     def __post_init__(self):
-        if self.loss not in LOSSES:
-            raise InputError(f"loss {self.loss!r}: must be one of {', '.join(LOSSES)}")
-        if not 0 < self.amount < float("inf"):
-            raise InputError(
-                f"amount {self.amount}: must be above 0 (below 1: a share, else a number of events)"
-            )
-        if not (
-            self.temperature > 0
-            and self.window_temperature > 0
-            and self.queue >= 1
-            and 0 <= self.momentum <= 1
-            and self.window_weight >= 0
-        ):
-            raise InputError(
-                f"mask prediction: temperatures {self.temperature} and "
-                f"{self.window_temperature} must be above 0, queue {self.queue} at least 1, "
-                f"momentum {self.momentum} between 0 and 1, window_weight "
-                f"{self.window_weight} not below 0"
-            )
-        if not (
-            min(self.token, self.swap, self.blend) >= 0
-            and self.token + self.swap + self.blend <= 1 + 1e-9
-        ):
+        if self.token + self.swap + self.blend > 1 + 1e-9:
             raise InputError(
                 f"token {self.token}, swap {self.swap}, blend {self.blend}: shares, together "
                 "at most 1"

@@ -16,42 +16,43 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..backbone import read_weights
-from ..base import InputError, as_written, load_weights, read_tensors, rng, write_tensors
+from hiermovie.base import (
+    BelowOne,
+    InputError,
+    Whole,
+    as_written,
+    load_weights,
+    read_tensors,
+    rng,
+    settings,
+    write_tensors,
+)
 from ..contextualizer import corrupt, nce_loss
 from .instances import Instances
 from ..video import spread
 
 # %% ../../nbs/library/6_lvu/10_object_transformer.ipynb #b31f7fc3
+@settings
 @dataclass(frozen=True)
 class ObjectConfig:
     "Architecture; the defaults are the release's (roberta-base, cut to 3 layers)."
 
-    dim: int = 2304  # D of the region features
-    width: int = 768
-    depth: int = 3
-    heads: int = 12
-    ffn: int = 3072
-    dropout: float = 0.1
-    tokens: int = 254  # instances per window, at most
-    window_s: int = 60  # seconds
+    dim: Whole = 2304  # D of the region features
+    width: Whole = 768
+    depth: Whole = 3
+    heads: Whole = 12
+    ffn: Whole = 3072
+    dropout: BelowOne = 0.1
+    tokens: Whole = 254  # instances per window, at most
+    window_s: Whole = 60  # seconds
 
     def __post_init__(self):
-        for k, v in asdict(self).items():
-            if k != "dropout" and (type(v) is not int or v < 1):
-                raise InputError(f"Object Transformer: {k} {v!r}, must be a whole number from 1 on")
         if self.width % self.heads:
-            raise InputError(
-                f"Object Transformer: width {self.width} must be a multiple of heads {self.heads}"
-            )
-        if not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout < 1:
-            raise InputError(
-                f"Object Transformer: dropout {self.dropout!r}, must be from 0 to below 1"
-            )
+            raise InputError(f"width {self.width}: must be a multiple of heads {self.heads}")
 
 
-def _three(
-    x, low, high, size
-):  # distances from the first, to the last and from the middle, as rows of tables
+def _three(x, low, high, size):
+    "Distances from the first, to the last and from the middle, as rows of tables."
     return [
         np.clip(v, 0, n - 1)
         for v, n in ((x - low, size), (high - x, size), (x - (low + high) // 2 + size, 2 * size))
@@ -75,9 +76,8 @@ def tokens_of(
         )
     code = np.c_[box, (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])].astype(np.float32)
     _, first, track = np.unique(tracks, return_index=True, return_inverse=True)
-    name = (
-        np.argsort(np.argsort(first)) if r is None else r.permutation(len(first))
-    )  # in testing by first appearance
+    # in testing by first appearance
+    name = np.argsort(np.argsort(first)) if r is None else r.permutation(len(first))
     t, s = ((v.min(), v.max()) if len(rows) else (0, 0) for v in (seconds, shots))
     numbers = [name[track], *_three(seconds, *t, cfg.window_s), *_three(shots, *s, cfg.tokens)]
     return features, code, np.stack(numbers, 1).astype(np.int64)
@@ -166,9 +166,8 @@ class ObjectTransformer(nn.Module):
             cfg.tokens,
             2 * cfg.tokens,
         ]
-        self.numbers = nn.ModuleList(
-            nn.Embedding(n, C) for n in sizes
-        )  # track, three times, three shots
+        # track, three times, three shots
+        self.numbers = nn.ModuleList(nn.Embedding(n, C) for n in sizes)
         for e in self.numbers:
             nn.init.normal_(e.weight, std=0.02)
         self.norm, self.drop = nn.LayerNorm(C), nn.Dropout(cfg.dropout)
@@ -186,9 +185,8 @@ class ObjectTransformer(nn.Module):
         self.std.copy_(spread(features))
         return self
 
-    def forward(
-        self, features, pad_mask, codes, numbers, hidden=None
-    ):  # hidden: bool (B, N), shown as the mask vector
+    def forward(self, features, pad_mask, codes, numbers, hidden=None):
+        "Hidden: bool (B, N), shown as the mask vector."
         if features.shape[-1] != self.cfg.dim:
             raise InputError(
                 f"Object Transformer for features of {self.cfg.dim} numbers was given "
@@ -457,9 +455,8 @@ class ObjectModel(nn.Module):
             seen[k, : f.shape[1]], token[k, : t.shape[1]] = f[0], t[0]
         return self.transformer(seen, pad_mask, codes, numbers, token)[0]
 
-    def _masked(
-        self, features, numbers
-    ):  # in testing: random, but the same again for the same window
+    def _masked(self, features, numbers):
+        "In testing: random, but the same again for the same window."
         pad = torch.zeros(features.shape[:2], dtype=torch.bool, device=features.device)
         g = None if self.training else torch.Generator().manual_seed(int(numbers.sum()))
         return (

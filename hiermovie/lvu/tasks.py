@@ -17,9 +17,8 @@ from ..base import InputError, read_table
 # %% ../../nbs/library/6_lvu/01_tasks.ipynb #7803d2f3
 LVU_CLASSES = dict(relationship=4, way_speaking=5, scene=6, director=10, genre=4, writer=10, year=9)
 
-LVU_REGRESSION = dict(
-    like_ratio=9.138220535629456, view_count=11.76425435683139
-)  # what is taken off the target
+# what is taken off the target
+LVU_REGRESSION = dict(like_ratio=9.138220535629456, view_count=11.76425435683139)
 
 LVU_TASKS = (*LVU_CLASSES, *LVU_REGRESSION)
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..base import Positive, Share, Whole, settings
+
 # %% ../../nbs/library/1_minimovies/01_cast.ipynb #c0b09030
 COLOURS = dict(
     red=(222, 45, 45),
@@ -32,21 +34,20 @@ SCENES = {  # scene: (wall or sky, floor, phrase)
 }
 
 
+@settings
 @dataclass(frozen=True)
 class World:
     "Every knob of the generator."
 
     seed: int = 0  # another seed, another world
-    width: int = 64  # pixels
-    height: int = 64  # pixels
-    fps: int = 8  # frames per second
-    event_s: float = 2.0  # seconds per event (VidSitu: 2)
-    unrelated: float = 0.15  # chance that an event has nothing to do with the one before
-    degraded: float = (
-        0.35  # share of events that are dark, noisy or occluded: context can help there
-    )
-    agreement: float = 0.75  # chance that an annotator's verb vote is the true verb
-    styled: float = 0.25  # share of the MovieClips-like films that look and are told like LVU's
+    width: Whole = 64  # pixels
+    height: Whole = 64  # pixels
+    fps: Whole = 8  # frames per second
+    event_s: Positive = 2.0  # seconds per event (VidSitu: 2)
+    unrelated: Share = 0.15  # chance that an event has nothing to do with the one before
+    degraded: Share = 0.35  # of events that are dark, noisy or occluded: context can help there
+    agreement: Share = 0.75  # chance that an annotator's verb vote is the true verb
+    styled: Share = 0.25  # of the MovieClips-like films that look and are told like LVU's
 
     @property
     def frames(self) -> int:

@@ -112,6 +112,5 @@ def render_videos(
     )
     for _ in tqdm(done, total=len(todo), desc="videos", mininterval=2):
         pass
-    get_reusable_executor().shutdown(
-        wait=True
-    )  # idle workers would keep the process alive for minutes
+    # idle workers would keep the process alive for minutes
+    get_reusable_executor().shutdown(wait=True)

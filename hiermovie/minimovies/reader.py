@@ -110,9 +110,8 @@ def read_events(
 
 
 @lru_cache
-def _usual(
-    world: World, films: int = 6, events: int = 30
-) -> dict:  # task -> (genres, relationships, writers): mean shares of such stories
+def _usual(world: World, films: int = 6, events: int = 30) -> dict:
+    "Task -> (genres, relationships, writers): mean shares of such stories."
     out = {
         t: np.zeros((len(GENRES), len(RELATIONSHIPS), len(WRITERS)))
         for t in ("like_ratio", "view_count")

@@ -93,9 +93,8 @@ def next_events(
     def favour(names, v):
         return v in names.split()
 
-    edges = sorted(
-        GRAMMAR[verb], key=lambda e: not favour(GENRES[genre], e[0])
-    )  # stable: file order breaks ties
+    # stable: file order breaks ties
+    edges = sorted(GRAMMAR[verb], key=lambda e: not favour(GENRES[genre], e[0]))
     p = np.array([0.75] + [0.25 / (len(edges) - 1)] * (len(edges) - 1))
     if relationship:
         p = p * [3.0 if favour(RELATIONSHIPS[relationship], e[0]) else 1.0 for e in edges]

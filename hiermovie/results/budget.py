@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..backbone import SlowFast, motion_backbone
-from ..base import InputError, as_written
+from ..base import NotNegative, Positive, Whole, as_written, settings
 from ..contextualizer import Contextualizer, ContextualizerConfig
 
 # %% ../../nbs/library/7_results/10_budget.ipynb #f075ca35
@@ -57,18 +57,19 @@ def meta(model: nn.Module) -> nn.Module:
     return model.to("meta").train()
 
 # %% ../../nbs/library/7_results/10_budget.ipynb #ec6635f9
+@settings
 @dataclass(frozen=True)
 class Machine:
     "What the plan is made for."
 
-    gpus: int = 8
-    cores: int = 96  # for decoding
+    gpus: Whole = 8
+    cores: Whole = 96  # for decoding
     # what one GPU sustains in training, in 10**12 operations a second (measured: SlowFast R50,
     # bf16, batch 32, one H200; 53 with compile)
-    gpu_tflops: float = 47.0
+    gpu_tflops: Positive = 47.0
     # clips of 32 frames a second from 340 x 256 H.264 (measured: 40; half is left for augmentation)
-    decode_per_core: float = 20.0
-    price: float = 2.5  # assumed: USD, one GPU for an hour
+    decode_per_core: Positive = 20.0
+    price: NotNegative = 2.5  # assumed: USD, one GPU for an hour
 
 
 @dataclass(frozen=True)
@@ -132,8 +133,6 @@ def plan(
     """Hours of computing, of decoding, and of the slower of the two (they run side by side); GPU
     hours and their price; memory and storage. SIMULATED: built on `Machine`'s assumptions.
     """
-    if min(machine.gpus, machine.cores, machine.gpu_tflops, machine.decode_per_core) <= 0:
-        raise InputError(f"plan: everything of the machine must be above 0, got {machine}")
     rows = [_cost(w, machine) for w in work]
     words = ("stage", "waits for", "activations (GiB per GPU)")
     total = {k: sum(r[k] for r in rows) for k in rows[0] if k not in words}

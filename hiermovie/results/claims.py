@@ -87,9 +87,8 @@ def draw_scores(runs: list, n: int = 200) -> dict:  # name of a run -> metric ->
         )
         for r, seed in files
     )
-    get_reusable_executor().shutdown(
-        wait=True
-    )  # idle workers would keep the process alive for minutes
+    # idle workers would keep the process alive for minutes
+    get_reusable_executor().shutdown(wait=True)
 
     def of(name):
         return np.array(

@@ -76,6 +76,5 @@ PAPER_LVU = {
 }
 
 # %% ../../nbs/library/7_results/01_paper.ipynb #794282d2
-MORE_LVU = {
-    (("cvrl", "pretrained"), None): ("Object Transformer ++", "None")
-}  # ours, and on no poster
+# ours, and on no poster
+MORE_LVU = {(("cvrl", "pretrained"), None): ("Object Transformer ++", "None")}

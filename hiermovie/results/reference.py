@@ -79,9 +79,8 @@ def _copy_results(runs: Path, folder: Path) -> None:
     (folder / "index.html").write_text(
         re.sub(r'<a href="\.\./notebooks/[^"]*">(.*?)</a>', r"\1", page), encoding="utf-8"
     )
-    names = sorted(
-        ["report", *(Path(r).name for r in read_params(report)["reads_runs"])]
-    )  # other runs may lie there
+    # other runs may lie there
+    names = sorted(["report", *(Path(r).name for r in read_params(report)["reads_runs"])])
     made = {name: read_json(runs / name / "provenance.json") for name in names}
     write_json(
         folder / "metrics.json",

@@ -193,9 +193,8 @@ def lvu_ranks(
             for (i, s), (p, _) in PAPER_LVU.items()
         ]
     ).set_index(["instance", "scene"])
-    wide = wide[
-        [t for t in LVU_TASKS if t in wide and wide[t].notna().all()]
-    ]  # tasks that all of them have
+    # tasks that all of them have
+    wide = wide[[t for t in LVU_TASKS if t in wide and wide[t].notna().all()]]
     if wide.size:
         r = rank_table(wide)
         out.loc[wide.index, "top1"], out.loc[wide.index, "mean"] = r["Top1 rank"], r["mean rank"]
@@ -240,9 +239,8 @@ def wide_table(table: pd.DataFrame) -> pd.DataFrame:
     who = ["instance", "scene"] if "instance" in table else ["backbone", "contextualizer"]
     for _, e in table.iterrows():
         rows.setdefault(tuple(e[who]), {})[e[key]] = _cell(e, 2 if e.metric == "MSE" else 1)
-    titles = (
-        [w + " model" for w in who] if "instance" in table else who
-    )  # LVU has a task called scene too
+    # LVU has a task called scene too
+    titles = [w + " model" for w in who] if "instance" in table else who
     out = pd.DataFrame([dict(zip(titles, k, strict=False)) | v for k, v in rows.items()]).fillna(
         "-"
     )

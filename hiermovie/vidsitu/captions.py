@@ -84,9 +84,8 @@ class Captions:
         self.r_row, e = g.entries(r.ravel())
         self.r_gram, self.r_size, self.r_count = g.gram[e], g.size[e], g.count[e]
         h_key, r_key = self.h_item * G + self.h_gram, self.r_row // self.R * G + self.r_gram
-        known, self.r_known = np.unique(
-            r_key, return_inverse=True
-        )  # (item, n-gram) pairs that the references have
+        # (item, n-gram) pairs that the references have
+        known, self.r_known = np.unique(r_key, return_inverse=True)
         self.k_item, self.k_gram = known // G, known % G
         at = np.searchsorted(h_key, r_key)
         hit = np.append(h_key, -1)[at] == r_key

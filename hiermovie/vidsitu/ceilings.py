@@ -55,9 +55,8 @@ def hidden_verbs(
 
 # %% ../../nbs/library/5_vidsitu/21_ceilings.ipynb #4c7833f0
 @lru_cache
-def _voted(
-    agreement, votes=10
-):  # (25, 25): probability that verb u is among the votes when the truth is v
+def _voted(agreement, votes=10):
+    "(25, 25): probability that verb u is among the votes when the truth is v."
     names = list(VERBS)
     alike = np.array([[VERBS[v][0] == VERBS[u][0] for u in names] for v in names])
     one = (1 - agreement) * alike / alike.sum(1, keepdims=True) + agreement * np.eye(len(names))

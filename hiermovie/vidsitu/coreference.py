@@ -56,9 +56,8 @@ def one_side(a: Clusters, b: Clusters, docs: int) -> np.ndarray:  # (docs, 5 kin
     ia, ib, n = common = overlaps(a, b)
     k, per = a.size, lambda d, x: np.bincount(d, x, docs)
     shared = np.bincount(ia, n, len(k))
-    pieces = (
-        np.bincount(ia, minlength=len(k)) + k - shared
-    )  # a mention that b lacks is a piece of its own
+    # a mention that b lacks is a piece of its own
+    pieces = np.bincount(ia, minlength=len(k)) + k - shared
     found = lea_found(a, b, common)
     size, clusters = per(a.doc, k), per(a.doc, np.ones(len(k)))
     pairs = [

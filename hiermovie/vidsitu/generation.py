@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..base import InputError
+from ..base import Count, InputError, Whole, settings
 from ..contextualizer import sinusoids
 
 # %% ../../nbs/library/5_vidsitu/13_generation.ipynb #383bd780
@@ -118,25 +118,16 @@ class TxD(nn.Module):
         return self.out(x[:, 0])
 
 # %% ../../nbs/library/5_vidsitu/13_generation.ipynb #914db278
+@settings
 @dataclass(frozen=True)
 class Generation:
     "How sentences are written."
 
-    beam: int = 1  # 1: greedy
+    beam: Whole = 1  # 1: greedy
     length_penalty: float = 1.0
-    min_len: int = 0  # tokens before the end sign is allowed
-    no_repeat: int = 0  # length of token sequences that may not come twice; 0: any may
+    min_len: Count = 0  # tokens before the end sign is allowed
+    no_repeat: Count = 0  # length of token sequences that may not come twice; 0: any may
     cache: bool = True  # the same sentences without, slower
-
-    def __post_init__(self):
-        for name, least in (("beam", 1), ("min_len", 0), ("no_repeat", 0)):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < least:
-                raise InputError(
-                    f"generation: {name} {getattr(self, name)!r}, must be a whole number, at "
-                    f"least {least}"
-                )
-        if not abs(self.length_penalty) < float("inf"):
-            raise InputError(f"generation: length_penalty {self.length_penalty}, must be a number")
 
 
 def repeats(
@@ -156,9 +147,8 @@ def repeats(
     return ban
 
 # %% ../../nbs/library/5_vidsitu/13_generation.ipynb #4e8ffd50
-def _allowed(
-    logp, seq, done, end, pad, rules
-):  # log-probabilities (N, K, tokens) with what the rules forbid taken out
+def _allowed(logp, seq, done, end, pad, rules):
+    "Log-probabilities (N, K, tokens) with what the rules forbid taken out."
     if logp.isnan().any():
         raise InputError(
             "generation: the decoder gives numbers that are not finite; its weights are broken"
@@ -170,9 +160,8 @@ def _allowed(
         logp[..., end] = -torch.inf
     if rules.no_repeat:
         logp[repeats(seq.flatten(0, 1), rules.no_repeat, logp.shape[-1]).view_as(logp)] = -torch.inf
-    logp[..., end] = torch.where(
-        logp.isneginf().all(-1), ends, logp[..., end]
-    )  # nothing else is left to say
+    # nothing else is left to say
+    logp[..., end] = torch.where(logp.isneginf().all(-1), ends, logp[..., end])
     idle = torch.full_like(logp[0, 0], -torch.inf)
     idle[pad] = 0  # a finished beam goes on with fill-up, for free
     return torch.where(done[..., None], idle, logp)

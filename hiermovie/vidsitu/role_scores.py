@@ -42,9 +42,8 @@ def references(split: list, annotations: list) -> list:  # per segment, three an
     ]
 
 # %% ../../nbs/library/5_vidsitu/06_role_scores.ipynb #e5952c21
-def _args(
-    annotations, ref, segment, ev
-):  # scored roles of one event of a reference: full name -> (short name, text)
+def _args(annotations, ref, segment, ev):
+    "Scored roles of one event of a reference: full name -> (short name, text)"
     out = {}
     for name, text in ref[ev]["Args"].items():
         try:
@@ -62,9 +61,8 @@ def _args(
     return out
 
 
-def _roles_of(
-    predictions, output, segment, ev
-):  # predicted texts by short name; {} when the event is not predicted
+def _roles_of(predictions, output, segment, ev):
+    "Predicted texts by short name; {} when the event is not predicted."
     args = output.get(ev, {})
     if not isinstance(args, dict):
         _bad(
@@ -116,9 +114,8 @@ def role_items(
     return segments, list(predicted.values()), three_of, items
 
 # %% ../../nbs/library/5_vidsitu/06_role_scores.ipynb #1187e36a
-def _mentions(
-    predictions, output, ref, segment, annotations
-):  # (event, short role) -> (text of the reference, of the prediction or None)
+def _mentions(predictions, output, ref, segment, annotations):
+    "(event, short role) -> (text of the reference, of the prediction or None)"
     found = {}  # a later role with the same short name replaces the first
     for ev in EVENTS:
         if ev not in output:
@@ -137,9 +134,8 @@ def _mentions(
     return found
 
 
-def _full_layout(
-    predictions, args, segment, ev
-):  # predictions as the annotations are: full role names under `Args`
+def _full_layout(predictions, args, segment, ev):
+    "Predictions as the annotations are: full role names under `Args`."
     if not isinstance(args, dict):
         _bad(
             predictions,

@@ -50,9 +50,8 @@ def gpt2_bpe(
     try:
         return Tokenizer.from_str(ByteLevelBPETokenizer(*files).to_str())
     except Exception as e:
-        raise InputError(
-            f"{folder}: vocab.json and merges.txt do not fit together: {e}"
-        ) from None  # the library raises bare Exceptions
+        # the library raises bare Exceptions
+        raise InputError(f"{folder}: vocab.json and merges.txt do not fit together: {e}") from None
 
 # %% ../../nbs/library/5_vidsitu/12_words.ipynb #6f28c2a7
 SIGNS = ("<pad>", "</s>", "<unk>")
@@ -115,9 +114,8 @@ class RoleVocabulary:
                 f"{lost[0]!r}; byte pairs and vocabulary belong to different models"
             )
         self.pad, self.end, self.unknown = (self.number[t] for t in self.signs)
-        self.piece = {
-            self.number[t]: i for t, i in pieces.items()
-        }  # number -> number of the byte pair
+        # number -> number of the byte pair
+        self.piece = {self.number[t]: i for t, i in pieces.items()}
 
     def __len__(self):
         return len(self.tokens)
@@ -162,9 +160,8 @@ class RoleVocabulary:
             bpe = Tokenizer.from_str(json.dumps(found | {"added_tokens": []}))
             known = bpe.get_vocab() | {t["content"]: t["id"] for t in found["added_tokens"]}
         except Exception as e:
-            raise InputError(
-                f"{path}: its tokenizer cannot be read: {e}"
-            ) from None  # the library raises bare Exceptions
+            # the library raises bare Exceptions
+            raise InputError(f"{path}: its tokenizer cannot be read: {e}") from None
         if sorted(known.values()) != list(range(len(known))):
             raise InputError(f"{path}: its entries are not numbered 0, 1, 2, ...")
         signs = [next((t for t in (s, "<|endoftext|>") if t in known), s) for s in SIGNS]
@@ -186,9 +183,8 @@ class RoleVocabulary:
         except InputError:
             raise
         except Exception as e:
-            raise InputError(
-                f"{path}: not a role vocabulary ({e})"
-            ) from None  # the library raises bare Exceptions
+            # the library raises bare Exceptions
+            raise InputError(f"{path}: not a role vocabulary ({e})") from None
 
 # %% ../../nbs/library/5_vidsitu/12_words.ipynb #797ba01c
 def encode_roles(
