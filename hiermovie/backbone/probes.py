@@ -124,7 +124,7 @@ class _OneOf(torch.utils.data.Dataset):  # a random look of each video, another 
 
 
 def linear_probe(
-    x: torch.Tensor,  # (N, looks, D), unit length
+    x: torch.Tensor,  # (N, clips, D), unit length
     y: torch.Tensor,  # (N,)
     classes: int,
     epochs: int = 100,
@@ -172,14 +172,14 @@ def probe_scores(
     train: torch.Tensor,
     train_y: torch.Tensor,
     test: torch.Tensor,
-    test_y: torch.Tensor,  # (N, looks, D) and (N,)
+    test_y: torch.Tensor,  # (N, clips, D) and (N,)
     classes: int,
     epochs: int = 100,
     lr: float = 32.0,
     k: int = 20,
     seeds: tuple = (0,),
 ) -> dict:
-    """Linear probe (averaged over looks; one score per seed), nearest neighbours and retrieval
+    """Linear probe (averaged over clips; one score per seed), nearest neighbours and retrieval
     (mean look), with what no-picture answers score.
     """
     heads = [linear_probe(train, train_y, classes, epochs, lr=lr, seed=s) for s in seeds]

@@ -140,7 +140,7 @@ def link(
     table: pd.DataFrame,  # boxes, as `read_boxes` gives them
     shots: dict,  # second -> shot
     min_overlap: float = 0.2,
-    every: int = 1,  # seconds between looks
+    every: int = 1,  # seconds between sampled frames
 ) -> np.ndarray:  # (N,) int: track of each box
     """Tracks by overlap from one looked-at second to the next, within a shot and a label.
 
