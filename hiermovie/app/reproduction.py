@@ -89,9 +89,8 @@ def stage_environment(
     return env
 
 # %% ../../nbs/library/8_app/03_reproduction.ipynb #643bd800
-def _stored_error(
-    notebook: Path,
-) -> str:  # empty when there is none, or the notebook cannot be read
+def _stored_error(notebook: Path) -> str:
+    "Empty when there is none, or the notebook cannot be read."
     try:
         outputs = [o for cell in read_json(notebook)["cells"] for o in cell.get("outputs", [])]
         errors = [

@@ -149,12 +149,8 @@ def read_foreign(
     return _red_first(out) if reverse else out, arch, about
 
 # %% ../../nbs/library/3_backbone/01_checkpoints.ipynb #c59756a4
-DEPTHS = {
-    (1, 1, 1, 1): 18,
-    (3, 4, 6, 3): 50,
-    (3, 4, 23, 3): 101,
-    (3, 8, 36, 3): 152,
-}  # blocks per stage; 18 is pytorchvideo's, with bottleneck blocks
+# blocks per stage; 18 is pytorchvideo's, with bottleneck blocks
+DEPTHS = {(1, 1, 1, 1): 18, (3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
 
 
 def _read_config(text):

@@ -111,9 +111,8 @@ def _has_effects(statement) -> bool:  # does it do more than bind names?
     return True
 
 # %% ../../nbs/library/base/08_code_keys.ipynb #7af21db2
-def _globals_of(
-    table,
-) -> set:  # global names in the scope of a function or class and in those inside it
+def _globals_of(table) -> set:
+    "Global names in the scope of a function or class and in those inside it."
     in_class = table.get_type() == "class"  # `width = width` in a class reads the global one
     own = {
         s.get_name() for s in table.get_symbols() if s.is_global() or in_class and s.is_referenced()
@@ -278,11 +277,8 @@ class Package:
         return inside + list(found.lazy.values())
 
 # %% ../../nbs/library/base/08_code_keys.ipynb #a50d5c9c
-_BY_STRING = {
-    "globals",
-    "eval",
-    "exec",
-}  # what they reach cannot be seen, so it is everything in their module
+# what they reach cannot be seen, so it is everything in their module
+_BY_STRING = {"globals", "eval", "exec"}
 
 # %% ../../nbs/library/base/08_code_keys.ipynb #8b10499e
 class _Walk:

@@ -31,9 +31,8 @@ def stage_arguments(plan: dict, name: str) -> tuple:  # (notebook, executed note
     return notebook, out / "notebooks" / f"{name}.ipynb", given | {"out": str(out / name)}
 
 # %% ../../nbs/library/base/15_execution.ipynb #002e741b
-def _own_kernel(
-    folder: str,
-):  # a kernel manager whose kernel is this Python; folder: for the files through which they talk
+def _own_kernel(folder: str):
+    "A kernel manager whose kernel is this Python; folder: for the files through which they talk."
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
 

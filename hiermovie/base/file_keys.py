@@ -132,9 +132,8 @@ FILE_PARAMETERS = (
 )
 
 
-def _listed_files(
-    clip_list: Path,
-) -> list:  # paths that stand in a list of clips, whatever follows them
+def _listed_files(clip_list: Path) -> list:
+    "Paths that stand in a list of clips, whatever follows them."
     lines = clip_list.read_text(encoding="utf-8", errors="replace").splitlines()
     words = [
         line.strip().rpartition("," if "," in line else "\t" if "\t" in line else " ")

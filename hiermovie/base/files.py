@@ -105,9 +105,8 @@ def write_json(path: str | Path, value) -> None:
         p.write_text(text + "\n", encoding="utf-8")
 
 
-def _each_once(
-    pairs,
-) -> dict:  # of a JSON object: JSON itself takes the last of two equal names without a word
+def _each_once(pairs) -> dict:
+    "Of a JSON object: JSON itself takes the last of two equal names without a word."
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]

@@ -35,9 +35,8 @@ def _grammar():  # (4, 4, 25, 25), log probabilities of the next verb by genre a
 
 
 @lru_cache
-def _first(
-    unrelated,
-):  # (6, 4, 4, writers, 25): probability of a verb at each of the six places, nothing before seen
+def _first(unrelated):
+    "(6, 4, 4, writers, 25): probability of a verb at each of the six places, nothing before seen."
     P, names, refrains = np.exp(_grammar()), list(VERBS), [w.split() for w in WRITERS]
     out = np.zeros((6, *P.shape[:2], len(WRITERS), len(names)))
     for w, refrain in enumerate(refrains):

@@ -41,10 +41,8 @@ def kept_bytes(model: nn.Module, *inputs) -> int:
 
     def keep(t):
         if at(t) not in weights:
-            kept[at(t)] = (
-                t.untyped_storage().nbytes(),
-                t,
-            )  # the tensor too: its storage must stay alive to be told apart
+            # the tensor too: its storage must stay alive to be told apart
+            kept[at(t)] = (t.untyped_storage().nbytes(), t)
         return t
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):

@@ -140,11 +140,8 @@ class Claim:
     control: str = ""
     must: str = "above"  # or: not above
     than_control: str | None = None  # of the second row; None: the same
-    tasks: tuple = (
-        "verbs",
-        "roles",
-        "relations",
-    )  # where a missing row is told; elsewhere a claim without its rows has no line
+    # where a missing row is told; elsewhere a claim without its rows has no line
+    tasks: tuple = ("verbs", "roles", "relations")
 
 
 MAJORITY = ("majority",)

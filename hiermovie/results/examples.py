@@ -47,11 +47,8 @@ def example_video(root: Path) -> Path:  # of a data root
     return next(iter(good))
 
 
-_KINDS = {
-    ".webm": "video/webm",
-    ".mkv": "video/x-matroska",
-    ".mov": "video/quicktime",
-}  # others: mp4
+# others: mp4
+_KINDS = {".webm": "video/webm", ".mkv": "video/x-matroska", ".mov": "video/quicktime"}
 
 
 def _marked(answer, true) -> Markup:  # an answer, right or wrong

@@ -29,9 +29,8 @@ from hiermovie.base import (
 TABLES = ("table_roles.csv", "table_relations.csv", "table_verbs.csv", "table_lvu.csv")
 
 
-def _need_own(
-    reference: Path,
-) -> None:  # `InputError` when there is anything that `keep_reference` has not written
+def _need_own(reference: Path) -> None:
+    "`InputError` when there is anything that `keep_reference` has not written."
     if not reference.exists():
         return
     there = (

@@ -89,10 +89,9 @@ class Captions:
         self.k_item, self.k_gram = known // G, known % G
         at = np.searchsorted(h_key, r_key)
         hit = np.append(h_key, -1)[at] == r_key
-        self.m_r, self.m_h = (
-            np.flatnonzero(hit),
-            at[hit],
-        )  # entries of references, and the equal ones of the hypothesis
+        # entries of references, and the equal ones of the hypothesis
+        self.m_r = np.flatnonzero(hit)
+        self.m_h = at[hit]
 
 # %% ../../nbs/library/5_vidsitu/01_captions.ipynb #4275920e
 def group_columns(c: Captions, groups: np.ndarray) -> tuple:
@@ -150,11 +149,9 @@ def cider(hyps: list, refs: list) -> np.ndarray:  # (I,), 0..10
 # %% ../../nbs/library/5_vidsitu/01_captions.ipynb #791618ba
 def lcs(a: list, b: list) -> int:
     "Length of the longest common subsequence of two lists of words."
-    places, row, full = (
-        {},
-        (1 << len(a)) - 1,
-        (1 << len(a)) - 1,
-    )  # row: bit i is 0 where the table's row rises
+    places = {}
+    full = (1 << len(a)) - 1
+    row = full  # bit i is 0 where the table's row rises
     for i, x in enumerate(a):
         places[x] = places.get(x, 0) | 1 << i
     for y in b:
@@ -184,9 +181,7 @@ def rouge_items(hyps: list, refs: list) -> np.ndarray:  # (I,)
     return out
 
 # %% ../../nbs/library/5_vidsitu/01_captions.ipynb #92e05c24
-def bleu_counts(
-    c: Captions,
-) -> np.ndarray:  # (I, 10)
+def bleu_counts(c: Captions) -> np.ndarray:  # (I, 10)
     """What BLEU adds up: correct and possible n-grams (n = 1..4), words of the hypothesis, words of
     the closest reference.
     """
@@ -195,10 +190,8 @@ def bleu_counts(
     correct = np.bincount(4 * c.h_item + c.h_size, np.minimum(best, c.h_count), 4 * c.I).reshape(
         c.I, 4
     )
-    n, refs = (
-        c.h_words[:, None],
-        np.sort(c.r_words, 1),
-    )  # sorted: of equally close references the shorter comes first
+    n = c.h_words[:, None]
+    refs = np.sort(c.r_words, 1)  # sorted: of equally close references the shorter comes first
     closest = np.take_along_axis(refs, np.abs(refs - n).argmin(1)[:, None], 1)
     return np.concatenate([correct, np.maximum(0, n - np.arange(4)), n, closest], 1)
 

@@ -42,12 +42,8 @@ def short_role(name: str) -> str:
 # %% ../../nbs/library/5_vidsitu/03_predictions.ipynb #f8b9b706
 EVENTS = ("Ev1", "Ev2", "Ev3", "Ev4", "Ev5")
 RELATED = ("Ev1", "Ev2", "Ev4", "Ev5")  # each related to Ev3
-RELATIONS = (
-    "Causes",
-    "Reaction To",
-    "Enables",
-    "NoRel",
-)  # the release's fifth, Null, means: not annotated
+# the release's fifth, Null, means: not annotated
+RELATIONS = ("Causes", "Reaction To", "Enables", "NoRel")
 SCORED_ROLES = ("Arg0", "Arg1", "Arg2", "ALoc", "AScn")
 ROLES = (*SCORED_ROLES, "Arg3", "Arg4", "Arg5", "ADir", "APrp", "AMnr", "AGol")
 

@@ -21,12 +21,8 @@ from .verbs import cross_entropy
 from .words import RoleVocabulary, encode_roles
 
 # %% ../../nbs/library/5_vidsitu/15_relations.ipynb #faf2af56
-PAIRS = (
-    (0, 2),
-    (1, 2),
-    (2, 3),
-    (2, 4),
-)  # positions of events 1, 2, 4, 5 with event 3, earlier first
+# positions of events 1, 2, 4, 5 with event 3, earlier first
+PAIRS = ((0, 2), (1, 2), (2, 3), (2, 4))
 
 # %% ../../nbs/library/5_vidsitu/15_relations.ipynb #1c48ff24
 def relation_targets(segments: Segments) -> torch.Tensor:  # (N, 4)
