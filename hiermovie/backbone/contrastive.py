@@ -116,7 +116,7 @@ class TwoViews(VideoClips):
         xs = [torch.from_numpy(f).permute(0, 3, 1, 2) for f in self.frames(i)]
         return tuple(
             to_clip(seeded(a, x, self.seed, "augment", self.epoch, i, v))
-            for v, (a, x) in enumerate(zip(self.augments, xs, strict=False))
+            for v, (a, x) in enumerate(zip(self.augments, xs, strict=True))
         )
 
 # %% ../../nbs/library/3_backbone/03_contrastive.ipynb #73cc60c5
@@ -133,8 +133,8 @@ def show_views(data: TwoViews, i: int, frames: int = 5):
         for v in views
     ]
     fig, axes = plt.subplots(2, 2, figsize=(9, 2.4))
-    for row, clips, name in zip(axes, (raw, seen), ("frames", "augmented"), strict=False):
-        for k, (ax, c) in enumerate(zip(row, clips, strict=False)):
+    for row, clips, name in zip(axes, (raw, seen), ("frames", "augmented"), strict=True):
+        for k, (ax, c) in enumerate(zip(row, clips, strict=True)):
             ax.imshow(
                 np.concatenate(list(c[np.linspace(0, len(c) - 1, frames).round().astype(int)]), 1)
             )

@@ -51,7 +51,7 @@ def optical_flow(
     )
     with _one_thread():
         return np.stack(
-            [flow(grey(a), grey(b)) for a, b in zip(first, second, strict=False)]
+            [flow(grey(a), grey(b)) for a, b in zip(first, second, strict=True)]
         ).astype(np.float32)
 
 # %% ../../nbs/library/3_backbone/04_motion.ipynb #6b69c3c4
@@ -209,9 +209,9 @@ def show_motion(data: VisualAndMotion, i: int, frames: int = 6):
         axes,
         (a, e[..., 2]),
         ("frames", "edges of the flow to the next frame (bright: moves unlike its neighbours)"),
-        strict=False,
+        strict=True,
     ):
-        for ax, k in zip(row, pick, strict=False):
+        for ax, k in zip(row, pick, strict=True):
             ax.imshow(x[k], vmin=0, vmax=None if x.ndim == 4 else e[..., 2].max())
             ax.axis("off")
         row[0].set_title(name, fontsize=8, loc="left")
@@ -278,7 +278,7 @@ class Momentum(nn.Module):
     @torch.no_grad()
     def follow(self):
         "One step of the copy towards the network."
-        for a, b in zip(self.slow.parameters(), self.net.parameters(), strict=False):
+        for a, b in zip(self.slow.parameters(), self.net.parameters(), strict=True):
             a.lerp_(b, 1 - self.momentum)
 
 # %% ../../nbs/library/3_backbone/04_motion.ipynb #247b0f67
@@ -314,7 +314,7 @@ class MoDist(nn.Module):
         )
         self.queues = nn.ModuleDict(dict(v=Queue(queue, out), m=Queue(queue, out)))
         self.temperature = temperature
-        self.weights = dict(zip(("vv", "vm", "mv", "mm"), weights, strict=False))
+        self.weights = dict(zip(("vv", "vm", "mv", "mm"), weights, strict=True))
 
     def forward(self, visual1, visual2, motion1, motion2):
         queries = dict(v=self.visual(visual1), m=self.motion(motion1))

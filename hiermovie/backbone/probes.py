@@ -222,7 +222,7 @@ def show_probe(
             yerr=abs(ranges - values) if key == "knn" else None,
             capsize=3,
         )
-        for a, v in zip(at, values, strict=False):
+        for a, v in zip(at, values, strict=True):
             ax.text(a - 0.02, v + 1, f"{v:.0f}", ha="right", fontsize=8)
     if abs(first["majority"] - first["chance"]) > 0.005:
         ax.axhline(

@@ -104,7 +104,7 @@ _NAMED = 3  # files of each kind that are named
 def files_changed(old: pd.DataFrame, new: pd.DataFrame) -> str:  # as `list_files` gives them
     "What differs between two lists of files, in words; empty when nothing does."
     before, now = (
-        dict(zip(t.name, zip(t["size"], t.version, strict=False), strict=False)) for t in (old, new)
+        dict(zip(t.name, zip(t["size"], t.version, strict=True), strict=True)) for t in (old, new)
     )
     kinds = {
         "changed": [n for n in now if n in before and now[n] != before[n]],
@@ -141,7 +141,7 @@ def _listed_files(clip_list: Path) -> list:
     ]
     names = {
         n.strip()
-        for line, (head, _, _) in zip(lines, words, strict=False)
+        for line, (head, _, _) in zip(lines, words, strict=True)
         for n in (head, line)
         if n.strip()
     }

@@ -91,7 +91,7 @@ def bootstrap(
             for w in tqdm(draws(scorer.ids, n, seed, unit), desc="bootstrap", total=n, leave=False)
         ]
     )
-    return dict(zip(keys, map(interval, drawn.T), strict=False))
+    return dict(zip(keys, map(interval, drawn.T), strict=True))
 
 # %% ../../nbs/library/base/17_intervals.ipynb #b7796cb2
 def paired_bootstrap(
@@ -117,7 +117,7 @@ def paired_bootstrap(
         ]
     )
     out = {}
-    for k, d in zip(keys, drawn.T, strict=False):
+    for k, d in zip(keys, drawn.T, strict=True):
         (low, high), d = interval(d), d[~np.isnan(d)]
         out[k] = dict(
             difference=x[k] - y[k],

@@ -370,7 +370,7 @@ def start_run(namespace: dict) -> Run:  # pass `globals()`
     named = _each_run(params, lambda path: os.path.relpath(path, folder.parent))
     above = {
         n: key_of(f)
-        for n, f in zip([n for ns in runs_in(named).values() for n in ns], read, strict=False)
+        for n, f in zip([n for ns in runs_in(named).values() for n in ns], read, strict=True)
     }
     if planned is not None:
         _need_planned(planned, named, above)

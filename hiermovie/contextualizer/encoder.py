@@ -203,7 +203,7 @@ def show_before_after(
     top = [w for w, _ in Counter(labels).most_common(most)]
     fig, axes = plt.subplots(1, 2, figsize=(9, 3.6))
     for ax, x, title in zip(
-        axes, (before, after), ("features", "contextualized features"), strict=False
+        axes, (before, after), ("features", "contextualized features"), strict=True
     ):
         p = principal(x)
         for k, w in enumerate([None, *top]):

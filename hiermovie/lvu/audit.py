@@ -287,7 +287,7 @@ def show_published(published=PUBLISHED, sizes=RELEASE.test, majority=RELEASE.maj
 
     fig, axes = plt.subplots(1, 7, figsize=(12.5, 3.4), sharey=True)
     y = np.arange(len(published))
-    for ax, t in zip(axes, LVU_CLASSES, strict=False):
+    for ax, t in zip(axes, LVU_CLASSES, strict=True):
         p = published[t] / 100
         low, high = np.array([wilson(x * (n := tested_on(m, t, sizes)), n) for m, x in p.items()]).T
         best = p.argmax()

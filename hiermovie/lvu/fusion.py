@@ -121,7 +121,7 @@ class FusedWindows:
 
     @staticmethod
     def collate(items):
-        events, tokens = zip(*items, strict=False)
+        events, tokens = zip(*items, strict=True)
         return *pad_sequences(events), *collate_tokens(tokens)
 
 # %% ../../nbs/library/6_lvu/11_fusion.ipynb #51743b85

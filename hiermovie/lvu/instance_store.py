@@ -207,13 +207,13 @@ def show_instances(path: str | Path, store: str | Path, n: int = 6):
     seconds = seconds[np.linspace(0, len(seconds) - 1, min(n, len(seconds))).astype(int)]
     fig, axes = plt.subplots(1, len(seconds), figsize=(1.7 * len(seconds), 2), squeeze=False)
     colours = plt.get_cmap("tab20").colors
-    for ax, s, frame in zip(axes[0], seconds, read_frames(path, seconds + 0.5), strict=False):
+    for ax, s, frame in zip(axes[0], seconds, read_frames(path, seconds + 0.5), strict=True):
         h, w = frame.shape[:2]
         ax.imshow(frame)
         ax.axis("off")
         ax.set_title(f"{s} s", fontsize=8)
         for (x1, y1, x2, y2), k in zip(
-            x.boxes[x.seconds == s], x.tracks[x.seconds == s], strict=False
+            x.boxes[x.seconds == s], x.tracks[x.seconds == s], strict=True
         ):
             ax.add_patch(
                 plt.Rectangle(

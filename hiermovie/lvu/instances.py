@@ -201,7 +201,7 @@ def release_instances(
             )
     if not rows:
         raise InputError(f"{path}: video {video} has no box at any second")
-    seconds, found, tracks, shots, vectors = zip(*rows, strict=False)
+    seconds, found, tracks, shots, vectors = zip(*rows, strict=True)
     if len({v.shape for v in vectors}) > 1:
         raise InputError(
             f"{path}: features of different lengths {sorted({v.shape for v in vectors})}"

@@ -99,7 +99,7 @@ def collate_tokens(
     pad = torch.ones(len(items), N, dtype=torch.bool)
     for i, item in enumerate(items):
         pad[i, : len(item[0])] = False
-        for t, v in zip(out, item, strict=False):
+        for t, v in zip(out, item, strict=True):
             t[i, : len(v)] = torch.from_numpy(np.ascontiguousarray(v))
     return out[0], pad, out[1], out[2]
 
@@ -380,7 +380,7 @@ class InstancePairs(torch.utils.data.Dataset):
 
     @staticmethod
     def collate(items):
-        return tuple(collate_tokens(w) for w in zip(*items, strict=False))
+        return tuple(collate_tokens(w) for w in zip(*items, strict=True))
 
 
 def save_objects(path, model: ObjectTransformer, **about) -> None:

@@ -80,7 +80,7 @@ class TaskWindows(torch.utils.data.Dataset):
 
     def __init__(self, table, windows, seed: int = 0):
         self.rows = [
-            (v, y) for v, y in zip(table.video_id, table.target, strict=False) if windows.has(v)
+            (v, y) for v, y in zip(table.video_id, table.target, strict=True) if windows.has(v)
         ]
         self.windows = windows
         self.seed = seed
@@ -100,7 +100,7 @@ class TaskWindows(torch.utils.data.Dataset):
         ), self.rows[i][1]
 
     def collate(self, items):
-        xs, ys = zip(*items, strict=False)
+        xs, ys = zip(*items, strict=True)
         return *self.windows.collate(xs), torch.tensor(
             ys, dtype=torch.float32 if isinstance(ys[0], float) else torch.long
         )
@@ -120,7 +120,7 @@ def predict_lvu(
     def flush():
         y = model(*to_device(windows.collate([x for _, _, x in waiting]), device))
         y = (y.float().softmax(1) if classes else y.float()).cpu()
-        for v, n, score in zip(*list(zip(*waiting, strict=False))[:2], y.tolist(), strict=False):
+        for v, n, score in zip(*list(zip(*waiting, strict=True))[:2], y.tolist(), strict=True):
             out.setdefault(v, []).append((n, score))
         waiting.clear()
 

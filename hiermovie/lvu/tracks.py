@@ -86,13 +86,13 @@ def detect(
         for s, out in zip(
             seconds[k : k + batch],
             model([torch.from_numpy(f).to(device).permute(2, 0, 1) / 255 for f in frames]),
-            strict=False,
+            strict=True,
         ):
             for b, score, label in zip(
                 (out["boxes"].cpu() / torch.tensor([w, h, w, h])).clamp(0, 1).tolist(),
                 out["scores"].tolist(),
                 out["labels"].tolist(),
-                strict=False,
+                strict=True,
             ):
                 if b[0] < b[2] and b[1] < b[3]:
                     rows.append((int(s), *(round(v, 4) for v in b), round(score, 4), names[label]))
@@ -159,7 +159,7 @@ def link(
                 before.label.to_numpy()[:, None] == now.label.to_numpy()
             )
             q[q < min_overlap] = 0
-            for i, j in zip(*linear_sum_assignment(-q), strict=False):
+            for i, j in zip(*linear_sum_assignment(-q), strict=True):
                 if q[i, j] > 0:
                     tracks[now.index[j]] = tracks[before.index[i]]
         for j in now.index[tracks[now.index] < 0]:

@@ -67,7 +67,7 @@ def read_durations(root) -> dict:  # video id -> seconds
                 f"{path}, row {int(bad.idxmax()) + 2}: {t.videoid[bad.idxmax()]}, "
                 f"{seconds[bad.idxmax()]:g} s: {why}"
             )
-    return dict(zip(t.videoid, seconds, strict=False))
+    return dict(zip(t.videoid, seconds, strict=True))
 
 # %% ../../nbs/library/6_lvu/02_windowing.ipynb #f155473e
 def lvu_coverage(

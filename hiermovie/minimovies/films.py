@@ -67,7 +67,7 @@ def write_boxes(path: Path, shots: list, world: World) -> None:
         found = boxes(shots[k], world, list(at[mine] - k)) if len(mine) else []
         rows += [
             (int(s), *(round(x, 4) for x in box), 1.0, name)
-            for s, here in zip(mine, found, strict=False)
+            for s, here in zip(mine, found, strict=True)
             for name, box in here
         ]
     write_table(

@@ -98,7 +98,7 @@ def next_events(
     p = np.array([0.75] + [0.25 / (len(edges) - 1)] * (len(edges) - 1))
     if relationship:
         p = p * [3.0 if favour(RELATIONSHIPS[relationship], e[0]) else 1.0 for e in edges]
-    return list(zip(p / p.sum(), edges, strict=False))
+    return list(zip(p / p.sum(), edges, strict=True))
 
 # %% ../../nbs/library/1_minimovies/03_story.ipynb #66185e92
 def transition_matrix(
@@ -122,7 +122,7 @@ def show_grammar(genres=("comedy", "thriller")):
         1, len(genres), figsize=(4.6 * len(genres), 4.6), sharey=True, squeeze=False
     )
     names = [v.split(".")[0] for v in VERBS]
-    for ax, g in zip(axes[0], genres, strict=False):
+    for ax, g in zip(axes[0], genres, strict=True):
         ax.imshow(transition_matrix(g), cmap="Blues", vmin=0, vmax=1)
         ax.set_title(g)
         ax.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
@@ -140,7 +140,7 @@ def show_grammar_graph(genre: str = "comedy"):
 
     names = list(VERBS)
     turn = 2 * np.pi * np.arange(len(names)) / len(names)
-    at = dict(zip(names, np.c_[np.cos(turn), np.sin(turn)], strict=False))
+    at = dict(zip(names, np.c_[np.cos(turn), np.sin(turn)], strict=True))
     colours = {"Causes": "#d55e00", "Reaction To": "#0072b2", "Enables": "#009e73"}
     fig, ax = plt.subplots(figsize=(5, 4.6))
     ax.set_xlim(-1.45, 1.45)

@@ -92,7 +92,7 @@ def draw_scores(runs: list, n: int = 200) -> dict:  # name of a run -> metric ->
 
     def of(name):
         return np.array(
-            [x for (r, _), x in zip(files, drawn, strict=False) if r["name"] == name], float
+            [x for (r, _), x in zip(files, drawn, strict=True) if r["name"] == name], float
         )
 
     return {

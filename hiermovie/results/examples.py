@@ -24,7 +24,7 @@ def pick_segments(
 ) -> list:  # three positions in `verbs`
     "Most, median and fewest first answers right; the first of equals."
     right = [
-        sum(top[0] == v for top, v in zip(p["pred_vbs_ev"], truth[p["ann_idx"]], strict=False))
+        sum(top[0] == v for top, v in zip(p["pred_vbs_ev"], truth[p["ann_idx"]], strict=True))
         for p in verbs
     ]
     order = sorted(range(len(right)), key=lambda i: -right[i])

@@ -241,9 +241,7 @@ def wide_table(table: pd.DataFrame) -> pd.DataFrame:
         rows.setdefault(tuple(e[who]), {})[e[key]] = _cell(e, 2 if e.metric == "MSE" else 1)
     # LVU has a task called scene too
     titles = [w + " model" for w in who] if "instance" in table else who
-    out = pd.DataFrame([dict(zip(titles, k, strict=False)) | v for k, v in rows.items()]).fillna(
-        "-"
-    )
+    out = pd.DataFrame([dict(zip(titles, k, strict=True)) | v for k, v in rows.items()]).fillna("-")
     if "instance" in table:
         for _, r in lvu_ranks(table).iterrows():
             at = (out["instance model"] == r.instance) & (out["scene model"] == r.scene)

@@ -160,11 +160,11 @@ def read_kinetics(root: str | Path, split: str) -> pd.DataFrame:  # video_id, la
     if table.empty:
         raise InputError(f"{path}: no rows")
     start, end = (_seconds(table, column, path) for column in ("time_start", "time_end"))
-    ids = [f"{i}_{a:06d}_{b:06d}" for i, a, b in zip(table.youtube_id, start, end, strict=False)]
+    ids = [f"{i}_{a:06d}_{b:06d}" for i, a, b in zip(table.youtube_id, start, end, strict=True)]
     present = {label: named_videos(root / split / label) for label in table.label.unique()}
     paths = [
         present[label].get(i, root / split / label / f"{i}.mp4")
-        for label, i in zip(table.label, ids, strict=False)
+        for label, i in zip(table.label, ids, strict=True)
     ]
     return pd.DataFrame(dict(video_id=ids, label=table.label, path=paths))
 

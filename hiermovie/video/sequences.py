@@ -64,7 +64,7 @@ class Sequences(torch.utils.data.Dataset):
     @staticmethod
     def collate(items):
         "Items to (features, pad mask) of the first windows, then of the second."
-        return sum((pad_sequences(w) for w in zip(*items, strict=False)), ())
+        return sum((pad_sequences(w) for w in zip(*items, strict=True)), ())
 
 # %% ../../nbs/library/2_video/08_sequences.ipynb #13d09879
 class Mixed(torch.utils.data.Dataset):

@@ -84,6 +84,6 @@ def read_shards(
         for p, r in zip(
             table.path,
             table[[f.name for f in fields(VideoInfo)]].itertuples(index=False),
-            strict=False,
+            strict=True,
         )
     }

@@ -103,7 +103,7 @@ class TxD(nn.Module):
         cache.length += 1
         x = (self.embed(token) * C**0.5 + self.positions[t])[:, None]
         for layer, past, (mk, mv) in zip(
-            self.decoder.layers, cache.past, cache.memory, strict=False
+            self.decoder.layers, cache.past, cache.memory, strict=True
         ):
             a = layer.self_attn
             q, past[0, :, :, t : t + 1], past[1, :, :, t : t + 1] = (

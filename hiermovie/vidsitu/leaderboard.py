@@ -31,9 +31,9 @@ def check_predictions(task: str, predictions: list, split: list, complete: bool 
             _check_roles(predictions, p["vb_output"], split[i])
             continue
         for ev, answer in (
-            zip(EVENTS, _top5(predictions, p, split[i]), strict=False)
+            zip(EVENTS, _top5(predictions, p, split[i]), strict=True)
             if task == "verbs"
-            else zip(RELATED, _labels(predictions, p, split[i]), strict=False)
+            else zip(RELATED, _labels(predictions, p, split[i]), strict=True)
         ):
             if task == "relations" and "Null" in answer:
                 _bad(

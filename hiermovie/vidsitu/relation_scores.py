@@ -30,7 +30,7 @@ def _labels(predictions, p, segment):  # four lists of three labels
             "predictions",
             (f"segment {segment}: predictions for {n} events, expected 4 ({', '.join(RELATED)})"),
         )
-    for ev, labels in zip(RELATED, predicted, strict=False):
+    for ev, labels in zip(RELATED, predicted, strict=True):
         if not _listed(labels):
             _bad(
                 predictions,
@@ -77,7 +77,7 @@ class RelationScorer:
         predicted, records, lost = by_index(predictions, split, allow_missing), [], set()
         self.ids, refs = [split[i] for i in predicted], annotations_of(split, annotations)
         for s, (i, p) in enumerate(predicted.items()):
-            for ev, pred in zip(RELATED, _labels(predictions, p, split[i]), strict=False):
+            for ev, pred in zip(RELATED, _labels(predictions, p, split[i]), strict=True):
                 labels = [a[ev]["EvRel"] for a in refs[i][:3]]
                 for x in labels:
                     _known(annotations, "annotations", split[i], ev, x)
@@ -87,7 +87,7 @@ class RelationScorer:
                 else:
                     records += [
                         (s, winner, g == y)
-                        for g, y in zip(pred, labels, strict=False)
+                        for g, y in zip(pred, labels, strict=True)
                         if y == winner
                     ]
         self.labels = sorted({r[1] for r in records})
@@ -107,7 +107,7 @@ class RelationScorer:
             "Top_1": float(right.sum() / n.sum()) if n.sum() else nothing,
             "Macro_Top_1": float(share.mean()) if len(share) else nothing,
             "Macro_Top_Dct": dict(
-                zip(np.array(self.labels, object)[present], share.tolist(), strict=False)
+                zip(np.array(self.labels, object)[present], share.tolist(), strict=True)
             ),
             "Len": int(n.sum()),
         }

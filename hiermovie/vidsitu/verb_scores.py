@@ -55,7 +55,7 @@ def _top5(predictions, p, segment):  # five lists of verbs
                 "events, expected 5"
             ),
         )
-    for ev, top in zip(EVENTS, tops, strict=False):
+    for ev, top in zip(EVENTS, tops, strict=True):
         if not _listed(top) or not all(isinstance(v, str) for v in top):
             _bad(
                 predictions,
@@ -76,12 +76,10 @@ class VerbScorer:
         number = {}
         records = []
         self.ids, self.hits = [split[i] for i in predicted], np.zeros((len(predicted), 5, 5), bool)
-        for s, (segment, p) in enumerate(zip(self.ids, predicted.values(), strict=False)):
+        for s, (segment, p) in enumerate(zip(self.ids, predicted.values(), strict=True)):
             if segment not in info:
                 _bad(vinfo, "vinfo", f"segment {segment}: not in the file")
-            for e, (ev, top) in enumerate(
-                zip(EVENTS, _top5(predictions, p, segment), strict=False)
-            ):
+            for e, (ev, top) in enumerate(zip(EVENTS, _top5(predictions, p, segment), strict=True)):
                 votes = Counter(info[segment][ev][:10])
                 self.hits[s, e, next((k for k, v in enumerate(top) if v in votes), 5) :] = True
                 records += [
