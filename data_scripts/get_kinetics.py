@@ -10,7 +10,7 @@ youtube_id, time_start, time_end, split, is_cc), which is how the data set is us
 
 from counting import report
 
-from hiermovie.app import kinetics_listed
+from hiermovie.data import kinetics_listed
 
 EXPECTED = {
     "train": 246_534,

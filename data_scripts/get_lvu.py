@@ -11,7 +11,7 @@ your own as ROOT/lvu/boxes/<youtube_id>.csv. What these files amount to: hiermov
 
 from counting import report
 
-from hiermovie.app import lvu_listed
+from hiermovie.data import lvu_listed
 from hiermovie.lvu import LVU_TASKS, RELEASE, SPLITS
 
 EXPECTED = {

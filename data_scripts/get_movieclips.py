@@ -8,7 +8,7 @@ Movies release beside them as ROOT/movieclips/clips.csv (columns videoid, imdbid
 
 from counting import report
 
-from hiermovie.app import movieclips_listed
+from hiermovie.data import movieclips_listed
 
 EXPECTED = {"all": 34_587}  # rows of lvu_durations.csv: the whole pool
 

@@ -9,7 +9,7 @@ below ROOT/vidsitu/videos as v_<youtube_id>_seg_<start>_<end>.mp4.
 
 from counting import report
 
-from hiermovie.app import vidsitu_listed
+from hiermovie.data import vidsitu_listed
 
 EXPECTED = {"train": 23_626, "valid": 1_326}  # challenge page of the release
 

@@ -27,7 +27,8 @@ BELOW = {
     "vidsitu": "base video backbone contextualizer minimovies",
     "lvu": "base video backbone contextualizer vidsitu",
     "results": "base video backbone contextualizer vidsitu lvu",
-    "app": "base video backbone contextualizer vidsitu lvu results",
+    "data": "base video vidsitu lvu",
+    "app": "base video backbone contextualizer vidsitu lvu results data",
 }
 
 

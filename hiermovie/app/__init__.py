@@ -11,10 +11,6 @@ from ..base.doors import door
 __getattr__, __dir__, __all__ = door(
     __name__,
     evaluation="VidSituFiles LvuFiles evaluate_files show_scores",
-    datacheck="""
-        kinetics_listed movieclips_listed vidsitu_listed lvu_listed LISTED SPLIT_COLUMNS
-        FILE_COLUMNS check_data write_check
-    """,
     reproduction="need_package find_profile stage_environment failures reproduce",
     cli="""
         program of_checkpoints of_data run_features run_convert run_pretrain run_extract

@@ -135,7 +135,7 @@ def _names_used(statement, scopes: dict) -> set:
 
 # %% ../../nbs/library/base/08_code_keys.ipynb #4637a98b
 def _source_module(node: ast.ImportFrom, where: str, package: str) -> str | None:
-    """ "metrics" for `from hiermovie.metrics import ..`; None: from elsewhere."""
+    """ "lvu" for `from hiermovie.lvu import ..`; None: from elsewhere."""
     if node.level == 0:
         inside = node.module == package or (node.module or "").startswith(package + ".")
         return node.module[len(package) + 1 :] if inside else None
@@ -159,7 +159,7 @@ def _imports(statement, where: str, package: str) -> list:
             and isinstance(node.value, ast.Name)
             and node.value.id == package
         ):
-            found.append((package, node.attr, None))  # `import hiermovie`, then `hiermovie.metrics`
+            found.append((package, node.attr, None))  # `import hiermovie`, then `hiermovie.lvu`
     return found
 
 # %% ../../nbs/library/base/08_code_keys.ipynb #736a6a93

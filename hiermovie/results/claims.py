@@ -526,7 +526,7 @@ def sentences(table: pd.DataFrame) -> list:  # of str
     counted = (
         f"Of {len(claims)} tests {len(held)} hold here, {len(claims) - len(tested)} cannot be "
         f"tested; in {open_ones} no difference can be told, in {len(opposite)} the opposite is "
-        f"seen. Of the {len(poster)} for which the poster has both rows "
+        f"seen. Of the {len(poster)} for which the paper's poster has both rows "
         f"{(poster.verdict == 'holds here').sum()} hold."
     )
     if len(held):

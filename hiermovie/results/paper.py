@@ -5,9 +5,6 @@
 # %% auto #0
 __all__ = ['NAMES', 'PAPER', 'PAPER_LVU', 'MORE_LVU']
 
-# %% ../../nbs/library/7_results/01_paper.ipynb #585f2d0c
-#| export
-
 # %% ../../nbs/library/7_results/01_paper.ipynb #a9775835
 _SUFFIXES = {
     "-verbs": ", tuned on verbs",

@@ -164,7 +164,7 @@ def test_damage_in_the_middle_is_found_by_decoding_everything(world, tmp_path):
         ('{"batch": 0}', "batch: '0'"),
         ('{"epochs": 1.5}', "epochs: '1.5'"),
         ('{"frames": 9}', "multiple of alpha"),
-        ('{"depth": 34}', "depth 34"),
+        ('{"depth": 34}', "depth: '34', input should be 18, 50"),
         ('{"objective": "modist"}', "queue: 65536, must be at most the number of videos"),
         ('{"bf16": "yes"}', "bf16: 'yes'"),
         ('{"warmup": 2.0}', "warmup: '2.0'"),

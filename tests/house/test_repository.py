@@ -172,7 +172,7 @@ def test_the_lock_is_hashed_and_names_no_index():
     wanted = re.findall(
         r"^(?:dev_)?requirements = (.*)$", (ROOT / "settings.ini").read_text(), re.M
     )
-    assert {re.split(r"[=<>]", r)[0].lower() for w in wanted for r in w.split()} <= locked
+    assert {re.split(r"[=<>[]", r)[0].lower() for w in wanted for r in w.split()} <= locked
 
 
 def test_continuous_integration_runs_the_users_command():

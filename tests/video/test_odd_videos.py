@@ -17,7 +17,7 @@ from conftest import ROOT
 
 import hiermovie.backbone.extraction
 import hiermovie.video.frames
-from hiermovie.app import check_data, main
+from hiermovie.app import main
 from hiermovie.backbone import (
     Cutting,
     SlowFast,
@@ -32,6 +32,7 @@ from hiermovie.backbone import (
     write_job,
 )
 from hiermovie.base import InputError, read_table, write_root, write_table
+from hiermovie.data import check_data
 from hiermovie.video import (
     LabelledClips,
     Memory,
