@@ -1,22 +1,19 @@
-"""Kinetics-400: where it belongs, and what of it is there.
+"""Kinetics-400, as the Common Visual Data Foundation hosts it: lists and archives of clips.
 
-The videos are distributed by the Common Visual Data Foundation and by academic mirrors; they cannot
-be fetched by a script of ours. Put them below ROOT/kinetics as
-<split>/<class>/<youtube_id>_<start>_<end>.mp4 beside train.csv and val.csv (columns label,
-youtube_id, time_start, time_end, split, is_cc), which is how the data set is usually kept.
+    python data_scripts/get_kinetics.py --out DATA
+    python data_scripts/get_kinetics.py --out DATA --only val_csv --only val
+    python data_scripts/get_kinetics.py --out DATA --count            # fetch nothing
 
-    python data_scripts/get_kinetics.py ROOT [--out coverage_kinetics.csv]
+The clips come to DATA/kinetics/<split>/<class>/<youtube_id>_<start>_<end>.mp4, beside train.csv and
+val.csv (columns label, youtube_id, time_start, time_end).
 """
 
-from counting import report
+import sys
+from pathlib import Path
 
-from hiermovie.data import kinetics_listed
+from hiermovie.data import fetch_program, run_program
 
-EXPECTED = {
-    "train": 246_534,
-    "val": 19_906,
-}  # of the 2017 release, from memory, not checked against its files; many are gone from YouTube
-
+MANIFEST = Path(__file__).parent / "manifests/kinetics.yaml"
 
 if __name__ == "__main__":
-    report("kinetics", kinetics_listed, EXPECTED)
+    sys.exit(run_program(fetch_program(MANIFEST, __doc__.split("\n")[0])))

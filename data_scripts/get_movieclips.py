@@ -1,17 +1,18 @@
-"""MovieClips (the pool of Condensed Movies): where it belongs, and what of it is there.
+"""MovieClips, the pool of Condensed Movies: its lists, and the videos that still exist.
 
-Put the videos below ROOT/movieclips/videos as <youtube_id>.mp4, and the list of the Condensed
-Movies release beside them as ROOT/movieclips/clips.csv (columns videoid, imdbid, duration).
+    python data_scripts/get_movieclips.py --out DATA
+    python data_scripts/get_movieclips.py --out DATA --count          # fetch nothing
 
-    python data_scripts/get_movieclips.py ROOT [--out coverage_movieclips.csv]
+The lists come to DATA/movieclips (clips.csv has the columns videoid and imdbid), the videos to
+DATA/movieclips/videos/<youtube_id>.mp4.
 """
 
-from counting import report
+import sys
+from pathlib import Path
 
-from hiermovie.data import movieclips_listed
+from hiermovie.data import fetch_program, run_program
 
-EXPECTED = {"all": 34_587}  # rows of lvu_durations.csv: the whole pool
-
+MANIFEST = Path(__file__).parent / "manifests/movieclips.yaml"
 
 if __name__ == "__main__":
-    report("movieclips", movieclips_listed, EXPECTED)
+    sys.exit(run_program(fetch_program(MANIFEST, __doc__.split("\n")[0])))

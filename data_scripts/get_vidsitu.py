@@ -1,18 +1,19 @@
-"""VidSitu: where it belongs, and what of it is there.
+"""VidSitu: annotations, vocabulary, and the segments that still exist.
 
-Put the annotation archive of the release below ROOT/vidsitu as
-vidsitu_annotations/{split_files,vinfo_files,vseg_ann_files}, and the trimmed 10-second segments
-below ROOT/vidsitu/videos as v_<youtube_id>_seg_<start>_<end>.mp4.
+    python data_scripts/get_vidsitu.py --out DATA
+    python data_scripts/get_vidsitu.py --out DATA --only features     # of the release
+    python data_scripts/get_vidsitu.py --out DATA --count             # fetch nothing
 
-    python data_scripts/get_vidsitu.py ROOT [--out coverage_vidsitu.csv]
+The annotations come to DATA/vidsitu/vidsitu_annotations, the segments of ten seconds to
+DATA/vidsitu/videos/v_<youtube_id>_seg_<start>_<end>.mp4.
 """
 
-from counting import report
+import sys
+from pathlib import Path
 
-from hiermovie.data import vidsitu_listed
+from hiermovie.data import fetch_program, run_program
 
-EXPECTED = {"train": 23_626, "valid": 1_326}  # challenge page of the release
-
+MANIFEST = Path(__file__).parent / "manifests/vidsitu.yaml"
 
 if __name__ == "__main__":
-    report("vidsitu", vidsitu_listed, EXPECTED)
+    sys.exit(run_program(fetch_program(MANIFEST, __doc__.split("\n")[0])))

@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = door(
     reproduction="need_package find_profile stage_environment failures reproduce",
     cli="""
         program of_checkpoints of_data run_features run_convert run_pretrain run_extract
-        Task Unit run_evaluate run_audit run_check run_data_check run_reproduce main
+        Task Unit run_evaluate run_audit run_check run_data_check run_data_status
+        run_reproduce main
     """,
 )

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['program', 'of_checkpoints', 'of_data', 'run_features', 'run_convert', 'run_pretrain', 'run_extract', 'Task', 'Unit',
-           'run_evaluate', 'run_audit', 'run_check', 'run_data_check', 'run_reproduce', 'main']
+           'run_evaluate', 'run_audit', 'run_check', 'run_data_check', 'run_data_status', 'run_reproduce', 'main']
 
 # %% ../../nbs/library/8_app/03_cli.ipynb #0d8d0d2c
 import json
@@ -335,6 +335,28 @@ def run_data_check(
     complete = splits.trouble.isna().all() and (splits.present == splits.listed).all()
     fine = complete and (files.status == "ok").all()
     return 0 if fine else 1
+
+# %% ../../nbs/library/8_app/03_cli.ipynb #8ad60cd4
+@of_data.command("status")
+def run_data_status(
+    root: Annotated[str, Argument(help="the data folder of the scripts in data_scripts/")],
+    out: Annotated[str | None, Option(help="write the bar chart there (.png)")] = None,
+) -> int:
+    """What became of the downloads, per data set.
+
+    Reads ROOT/ledger.sqlite, which the scripts in data_scripts/ keep.
+    """
+    from hiermovie.base import need_file
+    from hiermovie.data import Ledger, ledger_counts, show_ledger
+
+    need_file(Path(root) / "ledger.sqlite", "ledger of downloads")
+    with Ledger(root) as ledger:
+        table = ledger.table()
+    counts = ledger_counts(table)
+    print(counts.assign(bytes=table.groupby("data_set").bytes.sum()).to_string())
+    if out:
+        show_ledger(counts).savefig(out, dpi=110)
+    return 0
 
 # %% ../../nbs/library/8_app/03_cli.ipynb #f0029def
 _SOURCE = "folder with the real data sets, instead of the profile's source"

@@ -27,4 +27,8 @@ __getattr__, __dir__, __all__ = door(
         kinetics_listed movieclips_listed vidsitu_listed lvu_listed LISTED SPLIT_COLUMNS
         FILE_COLUMNS check_data write_check
     """,
+    fetching="Stopped Tools take_copy fetch_file in_parallel fetch_files",
+    videos="Piece piece_of VideoOptions fetch_pieces fetch_videos arrange_kinetics",
+    shares="split_shares write_shares show_shares",
+    programs="fetch_data_set tell_coverage fetch_program run_program",
 )

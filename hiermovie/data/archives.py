@@ -120,7 +120,7 @@ def _unpacked(path: Path, folder: Path, limits: Limits) -> list:  # of paths bel
         files.append(str(place))
     return files
 
-
+# %% ../../nbs/library/data/05_archives.ipynb #a448cf04
 def unpack(
     path: str | Path,
     folder: str | Path,

@@ -80,7 +80,7 @@ class FileEntry(BaseModel, extra="forbid", strict=True):
     optional: bool = False  # fetched only when `--only` names it
     licence: str
     found_in: str  # the page on which the link stands
-    found: str  # date of that page
+    found: str  # date of that page, or on which it was read
     seen_working: str | None = None  # date of the last download that worked; None: never tried
     note: str = ""
 

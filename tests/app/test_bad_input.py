@@ -51,7 +51,7 @@ def test_unknown_run(tmp_path):
 
 
 def test_features_of_broken_videos(tmp_path, checkpoint):
-    film = ROOT / "tests/data/trailer_bbb_small.mp4"
+    film = ROOT / "tests/fixtures/trailer_bbb_small.mp4"
     (tmp_path / "cut.mp4").write_bytes(film.read_bytes()[:3000])
     (tmp_path / "empty.mp4").touch()
     for bad, why in (
@@ -95,7 +95,7 @@ def test_wrong_checkpoint(tmp_path):
         *run(
             "hiermovie",
             "features",
-            ROOT / "tests/data/trailer_bbb_small.mp4",
+            ROOT / "tests/fixtures/trailer_bbb_small.mp4",
             "--checkpoint",
             tmp_path / "c.pyth",
             "--out",

@@ -5,6 +5,7 @@ continued.
 import base64
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -621,8 +622,11 @@ def kill_family(pid):
     "name, rows", [("kinetics", 240), ("movieclips", 60), ("vidsitu", 100), ("lvu", 9 * 48)]
 )
 def test_data_scripts_count_what_is_there(chain, tmp_path, name, rows):
+    shutil.copytree(chain / "data" / name, tmp_path / name)
     code, out, err = run(
-        "python", ROOT / f"data_scripts/get_{name}.py", chain / "data", "--out", tmp_path / "c.csv"
+        "python", ROOT / f"data_scripts/get_{name}.py", "--out", tmp_path, "--count"
     )
     assert code == 0, err
-    assert pd.read_csv(tmp_path / "c.csv").present.sum() == rows and f"{rows:,} rows" in out
+    counted = load(tmp_path / name / "coverage.json")
+    assert sum(split["present"] for split in counted.values()) == rows
+    assert all(split["share"] == 100 for split in counted.values()) and "release" in out

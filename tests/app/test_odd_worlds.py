@@ -188,9 +188,10 @@ def test_films_are_found_in_every_container(odd):
     assert "not drawn" not in logs and "no such video" not in logs
     for name, rows in (("kinetics", 32), ("vidsitu", 20)):
         code, out, err = run(
-            "python", ROOT / f"data_scripts/get_{name}.py", odd / "data", "--out", odd / "c.csv"
+            "python", ROOT / f"data_scripts/get_{name}.py", "--out", odd / "data", "--count"
         )
-        assert code == 0 and pd.read_csv(odd / "c.csv").present.sum() == rows, out + err
+        counted = load(odd / "data" / name / "coverage.json")
+        assert code == 0 and sum(s["present"] for s in counted.values()) == rows, out + err
 
 
 def test_nothing_from_outside_becomes_markup(odd):

@@ -40,7 +40,7 @@ from hiermovie.lvu import (
 from hiermovie.minimovies import VERBS, WRITERS, World, lvu_ceilings, make_movie, tell
 from hiermovie.vidsitu import Trunk
 
-EXTRACT = ROOT / "tests/data/lvu_extract"
+EXTRACT = ROOT / "tests/fixtures/lvu_extract"
 REFERENCE = ROOT.parent / "shared/reference/lvu_1.0"
 
 # counted by hand from the release's files (FACTS E2): train, val, test, classes in train and in

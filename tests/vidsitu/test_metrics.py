@@ -28,7 +28,7 @@ from hiermovie.vidsitu import (
     write_predictions,
 )
 
-CASES = ROOT / "tests/data/metric_cases"
+CASES = ROOT / "tests/fixtures/metric_cases"
 TASK = {"vb": "verbs", "vb_arg": "roles", "evrel": "relations"}
 many = settings(
     max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)

@@ -233,7 +233,7 @@ def test_shuffled_labels_teach_nothing(annotated, task):
 
 def test_the_vocabulary_of_the_release(annotated):
     """1,560 entries, four of them no verbs: the head has as many outputs, and never says a sign."""
-    vocabulary = read_verb_vocabulary(ROOT / "tests/data/verb_vocabulary.json")
+    vocabulary = read_verb_vocabulary(ROOT / "tests/fixtures/verb_vocabulary.json")
     assert len(vocabulary) == 1560 and vocabulary[:5] == [
         "<s>",
         "<pad>",
