@@ -158,7 +158,7 @@ def _copied(source: Path, target: Path, start: float, end: float) -> None:
                 packet.stream = copy
                 out.mux(packet)
 
-
+# %% ../../nbs/library/data/07_cutting.ipynb #43352ddf
 def cut_video(
     source: str | Path,
     target: str | Path,
@@ -181,7 +181,7 @@ def cut_video(
     _copied(source, Path(target), key, end)
     return "copied"
 
-# %% ../../nbs/library/data/07_cutting.ipynb #825bc4cf
+# %% ../../nbs/library/data/07_cutting.ipynb #a33ba3ba
 def _converted(source: Path, target: Path, how: Conversion) -> dict:
     row = dict(file=one_line(source.name), status="kept", why="", hours=0.0, seconds=0.0, bytes=0)
     start = time.monotonic()

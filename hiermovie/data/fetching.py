@@ -38,7 +38,7 @@ def _copies(folder: str | Path | None) -> dict:  # name -> path
     found = [p for p in need_folder(folder).rglob("*") if p.is_file()]
     return {p.name: p for p in sorted(found, reverse=True)}
 
-
+# %% ../../nbs/library/data/09_fetching.ipynb #6810252e
 @dataclass
 class Tools:
     "What the fetching of any item needs."
@@ -78,7 +78,7 @@ class Tools:
         if site in self.closed:
             raise FetchError("quota", self.closed[site])
 
-
+# %% ../../nbs/library/data/09_fetching.ipynb #678db262
 def take_copy(source: Path, target: Path) -> None:
     "The user's file under another name: the same file where the disk allows it, else a copy."
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def take_copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, part)
     os.replace(part, target)
 
-# %% ../../nbs/library/data/09_fetching.ipynb #41a92d7d
+# %% ../../nbs/library/data/09_fetching.ipynb #888b1be1
 def _from_source(source: Source, entry: FileEntry, target: Path, hosts: set, tools: Tools) -> tuple:
     site = "drive.google.com" if source.drive else urlsplit(source.url).hostname
     tools.need_open(site)
@@ -106,7 +106,7 @@ def _from_source(source: Source, entry: FileEntry, target: Path, hosts: set, too
             tools.closed[site] = str(e)
         raise
 
-
+# %% ../../nbs/library/data/09_fetching.ipynb #5b316d4e
 def _fetched(entry: FileEntry, hosts: set, tools: Tools) -> tuple:
     "(bytes, SHA-256, where it came from) of a file that is now at its place."
     target = tools.root / entry.to
@@ -126,7 +126,7 @@ def _fetched(entry: FileEntry, hosts: set, tools: Tools) -> tuple:
     first = errors[0]
     raise FetchError(first.reason, "; ".join(map(str, errors)))
 
-
+# %% ../../nbs/library/data/09_fetching.ipynb #3cadf62f
 def _unpacked(entry: FileEntry, tools: Tools) -> None:
     "Unpack an archive and look for what it must hold."
     if entry.unpack is None:
@@ -141,7 +141,7 @@ def _unpacked(entry: FileEntry, tools: Tools) -> None:
     if lost:
         raise FetchError("broken", f"{archive}: has no {lost[0]} ({len(lost)} files are missing)")
 
-# %% ../../nbs/library/data/09_fetching.ipynb #9ff7b75f
+# %% ../../nbs/library/data/09_fetching.ipynb #b931d3ca
 def _more_files(name: str, entry: FileEntry, hosts: set, tools: Tools) -> dict:
     "Name -> `FileEntry` of what a folder or a list of addresses names."
     same = entry.model_dump(include={"licence", "found_in", "found"})
@@ -171,7 +171,7 @@ def _more_files(name: str, entry: FileEntry, hosts: set, tools: Tools) -> dict:
         )
     return more
 
-
+# %% ../../nbs/library/data/09_fetching.ipynb #f44a44f4
 def fetch_file(name: str, entry: FileEntry, hosts: set, tools: Tools) -> dict:
     """Fetch and unpack a file, and write down what became of it; gives what it leads to.
 
@@ -193,7 +193,7 @@ def fetch_file(name: str, entry: FileEntry, hosts: set, tools: Tools) -> dict:
         tools.ledger.note(*item, "missing", e.reason, note=str(e))
         return {}
 
-# %% ../../nbs/library/data/09_fetching.ipynb #b574e788
+# %% ../../nbs/library/data/09_fetching.ipynb #6bbe857b
 def _need_space(error: OSError, root: Path) -> None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         free = shutil.disk_usage(root).free / 1e9
@@ -224,7 +224,7 @@ def in_parallel(work: Callable, items: list, threads: int, tools: Tools) -> list
         pool.shutdown(wait=True, cancel_futures=True)
     return results
 
-# %% ../../nbs/library/data/09_fetching.ipynb #866093e1
+# %% ../../nbs/library/data/09_fetching.ipynb #98f81340
 def fetch_files(
     manifest: Manifest,
     tools: Tools,

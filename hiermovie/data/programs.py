@@ -104,7 +104,7 @@ def fetch_program(manifest: str | Path, about: str) -> typer.Typer:
     program.command()(fetch)
     return program
 
-
+# %% ../../nbs/library/data/12_programs.ipynb #e9ba8158
 def _show_plan(manifest: Manifest, out: Path, only: tuple, listed: bool) -> None:
     if listed:
         print(manifest_table(manifest).to_string(index=False, na_rep="-"))
@@ -118,7 +118,7 @@ def _show_plan(manifest: Manifest, out: Path, only: tuple, listed: bool) -> None
     if manifest.videos and (not only or "videos" in only):
         print(f"fetch: videos that the annotations list -> {out / manifest.videos.to}")
 
-# %% ../../nbs/library/data/12_programs.ipynb #346e54f6
+# %% ../../nbs/library/data/12_programs.ipynb #c9bad53c
 def _run(manifest, out: Path, only: tuple, how: VideoOptions, threads: int, **options) -> None:
     "Fetch, with one bar, and tell what came of it."
     print(f"{manifest.data_set}: {manifest.about}")

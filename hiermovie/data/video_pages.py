@@ -88,7 +88,7 @@ def _options(part: Path, cookies, patience: Patience, height: int, proxy, tell) 
         progress_hooks=[progress],
     )
 
-
+# %% ../../nbs/library/data/06_video_pages.ipynb #dfc792f7
 def _saved(page: str, options: dict) -> None:
     "yt-dlp's download; `FetchError` with its reason."
     silent = _Silent()
@@ -100,7 +100,7 @@ def _saved(page: str, options: dict) -> None:
         reason, again = meaning_of(text)
         raise FetchError(reason, f"{page}: {text.removeprefix('ERROR: ')}", again) from None
 
-
+# %% ../../nbs/library/data/06_video_pages.ipynb #866238ba
 def fetch_page(
     page: str,  # its address
     target: str | Path,  # the video's final name

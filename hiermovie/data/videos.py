@@ -88,7 +88,7 @@ def _whole_video(page: str, page_id: str, target: Path, tools: Tools, how: Video
         raise
     return page
 
-
+# %% ../../nbs/library/data/10_videos.ipynb #b2b04620
 def _placed(piece: Piece, folder: Path, whole, tools: Tools, how: VideoOptions) -> tuple:
     "(path of the piece, where it came from, how it was cut)."
     target = folder / f"{piece.name}.mp4"
@@ -103,7 +103,7 @@ def _placed(piece: Piece, folder: Path, whole, tools: Tools, how: VideoOptions) 
     source = whole(path)
     return target, source, cut_video(path, target, piece.start, piece.end, how.cut)
 
-
+# %% ../../nbs/library/data/10_videos.ipynb #c17d5eb1
 def fetch_pieces(page: str, pieces: list, folder: Path, tools: Tools, how: VideoOptions) -> None:
     "Everything that is wanted of one page; the ledger says what became of each piece."
 
@@ -124,7 +124,7 @@ def fetch_pieces(page: str, pieces: list, folder: Path, tools: Tools, how: Video
     if not how.keep_whole:
         (folder / ".whole" / f"{pieces[0].page_id}.mp4").unlink(missing_ok=True)
 
-# %% ../../nbs/library/data/10_videos.ipynb #3b45b781
+# %% ../../nbs/library/data/10_videos.ipynb #47f81327
 def _note_present(names: list, folder: Path, tools: Tools) -> None:
     "Write down the videos that are on the disk already and of which nothing is known."
     table = tools.ledger.table(tools.data_set)
@@ -156,7 +156,7 @@ def _by_page(names: list, may_come: set, tools: Tools) -> dict:  # page id -> pi
             pages[piece.page_id].append(piece)
     return dict(pages)
 
-
+# %% ../../nbs/library/data/10_videos.ipynb #38257386
 def fetch_videos(
     manifest: Manifest,
     tools: Tools,
@@ -184,7 +184,7 @@ def fetch_videos(
     if not how.keep_whole:
         shutil.rmtree(folder / ".whole", ignore_errors=True)
 
-# %% ../../nbs/library/data/10_videos.ipynb #9775c059
+# %% ../../nbs/library/data/10_videos.ipynb #966f4fa4
 def arrange_kinetics(root: str | Path, split: str) -> int:  # clips that were moved
     "Move clips from `<root>/<split>/` into `<root>/<split>/<class>/`, by the split's CSV file."
     here, moved = Path(root) / split, 0
