@@ -305,6 +305,7 @@ def run_check(
 # %% ../../nbs/library/8_app/03_cli.ipynb #714d8aac
 _CORPORA = "folder with kinetics/, movieclips/, vidsitu/, lvu/, or some of them"
 _WHOLE = "decode every frame, not only the first and the last of each file: slow"
+_BYTES = "compare every byte of what was fetched with its hash, not only sizes: slow"
 _TABLES = "folder for splits.csv, files.csv (a row for every file) and video_index.json"
 
 
@@ -312,15 +313,18 @@ _TABLES = "folder for splits.csv, files.csv (a row for every file) and video_ind
 def run_data_check(
     root: Annotated[str, Argument(help=_CORPORA)],
     whole: Annotated[bool, Option("--whole", help=_WHOLE)] = False,
+    content: Annotated[bool, Option("--content", help=_BYTES)] = False,
     out: Annotated[str | None, Option(help=_TABLES)] = None,
 ) -> int:
     """What is there, missing and broken, per split.
 
     Exit code 1 when something is missing or broken. Up to 40 files are printed.
     """
-    from hiermovie.data import check_data, write_check
+    from hiermovie.data import check_data, check_ledger, write_check
     from hiermovie.video import VideoIndexes
 
+    fetched = (Path(root) / "ledger.sqlite").is_file()
+    changed = check_ledger(root, content) if fetched else []
     indexes = VideoIndexes(Path(out or root) / "video_index.json", root)
     splits, files = check_data(root, indexes, whole)
     if out:
@@ -333,7 +337,9 @@ def run_data_check(
     ways = files["read"].value_counts().sort_index().to_dict()
     print(f"{len(files)} files; read by " + ", ".join(f"{way}: {n}" for way, n in ways.items()))
     complete = splits.trouble.isna().all() and (splits.present == splits.listed).all()
-    fine = complete and (files.status == "ok").all()
+    if len(changed):
+        print(changed.to_string(index=False))
+    fine = complete and (files.status == "ok").all() and not len(changed)
     return 0 if fine else 1
 
 # %% ../../nbs/library/8_app/03_cli.ipynb #8ad60cd4

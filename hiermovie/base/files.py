@@ -134,6 +134,15 @@ def write_table(path: str | Path, table: pd.DataFrame) -> None:
         table.to_csv(p, index=False, errors="surrogateescape")
 
 # %% ../../nbs/library/base/01_files.ipynb #e22a1f25
+_LONGEST_HEADER = 1 << 20  # bytes; a table of a million columns is no table of ours
+
+
+def _need_header(path: Path) -> None:
+    with open(path, "rb") as f:
+        if len(f.readline(_LONGEST_HEADER)) == _LONGEST_HEADER:
+            raise InputError(f"{path}: its first line has a million characters, expected a header")
+
+
 def read_table(
     path: str | Path,
     columns: tuple = (),  # names that must be there
@@ -142,6 +151,7 @@ def read_table(
 ) -> pd.DataFrame:
     "Read a CSV file; `InputError` names the file and what is wrong with its columns or rows."
     path = need_file(path, "table")
+    _need_header(path)
     try:
         table = pd.read_csv(path, sep=sep, **dict(encoding="utf-8-sig") | kw)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e:

@@ -14,7 +14,7 @@ __getattr__, __dir__, __all__ = door(
         is_below_root Below WebAddress DriveId Sha256 Source Lines FileEntry Videos Manifest
         read_manifest read_manifests manifest_table
     """,
-    ledger="STATES REASONS Ledger ledger_counts show_ledger",
+    ledger="STATES REASONS UNPACKED Ledger ledger_counts show_ledger",
     http="FetchError Patience Limiter sha256_of need_right_file fetch_url",
     drive="QUOTA_ADVICE fetch_drive list_drive_folder",
     archives="Limits unpack",
@@ -25,7 +25,7 @@ __getattr__, __dir__, __all__ = door(
     """,
     listing="""
         kinetics_listed movieclips_listed vidsitu_listed lvu_listed LISTED SPLIT_COLUMNS
-        FILE_COLUMNS check_data write_check
+        FILE_COLUMNS check_data write_check check_ledger
     """,
     fetching="Stopped Tools take_copy fetch_file in_parallel fetch_files",
     videos="Piece piece_of VideoOptions fetch_pieces fetch_videos arrange_kinetics",

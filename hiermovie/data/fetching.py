@@ -22,7 +22,7 @@ from ..base import InputError, need_folder, one_line
 from .archives import unpack
 from .drive import fetch_drive, list_drive_folder
 from .http import FetchError, Limiter, Patience, fetch_url, need_right_file
-from .ledger import Ledger
+from .ledger import UNPACKED, Ledger
 from .manifests import FileEntry, Manifest, Source, is_below_root
 from ..video import SUFFIXES
 
@@ -180,14 +180,16 @@ def fetch_file(name: str, entry: FileEntry, hosts: set, tools: Tools) -> dict:
     """
     item = tools.data_set, name
     try:
-        size, digest, source = None, None, str(entry.sources[0])
+        found = dict(source=str(entry.sources[0]))
         if not entry.sources[0].drive_folder:
             size, digest, source = _fetched(entry, hosts, tools)
+            found = dict(size=size, sha256=digest, source=source, path=entry.to)
             _unpacked(entry, tools)
         more = _more_files(name, entry, hosts, tools)
         tools.ledger.want(tools.data_set, more)
-        came = source != "was there"
-        tools.ledger.note(*item, "present", "", size, digest, source, tried=came)
+        note = UNPACKED if entry.unpack else ""
+        came = found["source"] != "was there"
+        tools.ledger.note(*item, "present", note=note, tried=came, **found)
         return more
     except FetchError as e:
         tools.ledger.note(*item, "missing", e.reason, note=str(e))

@@ -4,14 +4,18 @@
 
 # %% auto #0
 __all__ = ['LISTED', 'SPLIT_COLUMNS', 'FILE_COLUMNS', 'kinetics_listed', 'movieclips_listed', 'vidsitu_listed', 'lvu_listed',
-           'check_data', 'write_check']
+           'check_data', 'write_check', 'check_ledger']
 
 # %% ../../nbs/library/data/08_listing.ipynb #1144d69d
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 
-from ..base import InputError, need_folder, one_line, read_table, write_table
+from ..base import Coverage, InputError, need_folder, one_line, read_table, write_table
+from .http import sha256_of
+from .ledger import UNPACKED, Ledger
 from ..lvu import LVU_TASKS, read_splits
 from ..video import VideoIndexes, find_videos, inspect_videos, named_videos, read_kinetics
 from ..vidsitu import read_segments
@@ -107,16 +111,29 @@ def _split_rows(part, root, infos) -> list:  # of dicts; an `InputError` becomes
     return rows
 
 # %% ../../nbs/library/data/08_listing.ipynb #793dcc93
+def _inspected(paths: list, whole: bool, indexes, threads: int | None) -> tuple:
+    "(path -> VideoInfo, a row for each file), several files at a time."
+
+    def inspect(path):
+        return inspect_videos([path], whole, indexes)
+
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        found = list(pool.map(inspect, paths))
+    infos = {path: info for good, _ in found for path, info in good.items()}
+    rows = [row for _, coverage in found for row in coverage.rows]
+    return infos, Coverage(rows).table()
+
+
 def check_data(
     root: str | Path,  # folder with kinetics/, movieclips/, vidsitu/ and lvu/, or some of them
     indexes: VideoIndexes,  # of the videos below `root`
     whole: bool = False,  # decode every frame, not only the ends
+    threads: int | None = None,  # files at a time; None: as many as there are cores
 ) -> tuple:  # (per split, per file): DataFrames
     "Look at every video below `root`. `InputError` when there is no such folder or nothing in it."
     root = need_folder(root, "data folder")
     paths = find_videos(root)
-    infos, coverage = inspect_videos(paths, whole, indexes)
-    state = coverage.table()
+    infos, state = _inspected(paths, whole, indexes, threads)
     about = pd.DataFrame([_file_row(p, root, indexes) for p in infos], columns=FILE_COLUMNS)
     state["item"] = [one_line(p.relative_to(root)) for p in paths]
     files = state.rename(columns={"item": "file"}).merge(about, how="left", on="file")
@@ -132,3 +149,37 @@ def write_check(folder: str | Path, splits: pd.DataFrame, files: pd.DataFrame, i
     write_table(Path(folder) / "splits.csv", splits)
     write_table(Path(folder) / "files.csv", files)
     indexes.save()
+
+# %% ../../nbs/library/data/08_listing.ipynb #00be14bc
+def _changed(root: Path, row, content: bool) -> tuple:  # (state, note) where it is not as it was
+    path = root / row.path
+    if not path.is_file():
+        return ("", "") if row.note == UNPACKED else ("wanted", f"{row.path} is gone")
+    size = path.stat().st_size
+    if not pd.isna(row.bytes) and size != row.bytes:
+        return "broken", f"{row.path}: has {size} bytes, had {row.bytes}"
+    if content and row.sha256 and sha256_of(path) != row.sha256:
+        return "broken", f"{row.path}: has other bytes than when it came"
+    return "", ""
+
+
+def check_ledger(
+    root: str | Path,
+    content: bool = False,  # read every byte of every file, not only its size
+    threads: int | None = None,
+) -> pd.DataFrame:  # data_set, item, state, note: what has changed
+    "Compare the files with what the ledger says of them, and write down what has changed."
+    root = Path(root)
+    with Ledger(root) as ledger:
+        table = ledger.table()
+        rows = list(table[(table.state == "present") & (table.path != "")].itertuples())
+        with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+            states = list(pool.map(lambda row: _changed(root, row, content), rows))
+        changed = [
+            (row.data_set, row.item, state, note)
+            for row, (state, note) in zip(rows, states, strict=True)
+            if state
+        ]
+        for data_set, item, state, note in changed:
+            ledger.note(data_set, item, state, note=note, tried=False)
+    return pd.DataFrame(changed, columns=["data_set", "item", "state", "note"])

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from ..base import InputError, Whole, one_line, settings
 from .cutting import cut_video
 from .fetching import Tools, in_parallel, take_copy
-from .http import FetchError, need_right_file
+from .http import FetchError, need_right_file, sha256_of
 from .listing import LISTED
 from .manifests import Manifest
 from .video_pages import fetch_page
@@ -115,8 +115,9 @@ def fetch_pieces(page: str, pieces: list, folder: Path, tools: Tools, how: Video
         try:
             target, source, cut = _placed(piece, folder, whole, tools, how)
             index_video(target)
-            size = target.stat().st_size
-            tools.ledger.note(*item, "present", size=size, source=source, note=cut)
+            found = dict(size=target.stat().st_size, sha256=sha256_of(target), source=source)
+            path = str(target.relative_to(tools.root))
+            tools.ledger.note(*item, "present", note=cut, path=path, **found)
         except FetchError as e:
             tools.ledger.note(*item, "missing", e.reason, note=str(e))
         except InputError as e:
@@ -135,7 +136,8 @@ def _note_present(names: list, folder: Path, tools: Tools) -> None:
         try:
             index_video(there[name])
             size = there[name].stat().st_size
-            note = dict(state="present", size=size, source="was there")
+            path = str(there[name].relative_to(tools.root))
+            note = dict(state="present", size=size, source="was there", path=path)
         except InputError as e:
             note = dict(state="broken", source="was there", note=str(e))
         tools.ledger.note(tools.data_set, name, **note, tried=False)
