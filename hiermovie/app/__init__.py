@@ -15,6 +15,6 @@ __getattr__, __dir__, __all__ = door(
     cli="""
         program of_checkpoints of_data run_features run_convert run_pretrain run_extract
         Task Unit run_evaluate run_audit run_check run_data_check run_data_status
-        run_reproduce main
+        run_data_own run_data_convert run_reproduce main
     """,
 )

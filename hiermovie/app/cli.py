@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['program', 'of_checkpoints', 'of_data', 'run_features', 'run_convert', 'run_pretrain', 'run_extract', 'Task', 'Unit',
-           'run_evaluate', 'run_audit', 'run_check', 'run_data_check', 'run_data_status', 'run_reproduce', 'main']
+           'run_evaluate', 'run_audit', 'run_check', 'run_data_check', 'run_data_status', 'run_data_own',
+           'run_data_convert', 'run_reproduce', 'main']
 
 # %% ../../nbs/library/8_app/03_cli.ipynb #0d8d0d2c
 import json
@@ -363,6 +364,65 @@ def run_data_status(
     if out:
         show_ledger(counts).savefig(out, dpi=110)
     return 0
+
+# %% ../../nbs/library/8_app/03_cli.ipynb #5d6a4ac9
+_OWN = "CSV: video, start, verb; roles, relation, split, annotator (lvu: video, class, split)"
+
+
+@of_data.command("own")
+def run_data_own(
+    table: Annotated[str, Argument(help=_OWN)],
+    out: Annotated[str, Option(help="the data folder that is written")],
+    films: Annotated[str | None, Option(help="folder of the films, named as in the table")] = None,
+    lvu: Annotated[str | None, Option(help="the LVU task whose place the classes take")] = None,
+) -> int:
+    """Your own annotations in VidSitu's or LVU's layout.
+
+    See nbs/library/data/13_own_annotations.ipynb.
+    """
+    from hiermovie.base import InputError
+    from hiermovie.data import write_own_lvu, write_own_vidsitu
+
+    if lvu:
+        classes = write_own_lvu(table, lvu, out)
+        print(f"{out}/lvu/lvu_1.0/{lvu}: classes {', '.join(classes)}")
+        return 0
+    if not films:
+        raise InputError("data own: --films is missing (or --lvu, for classes of whole videos)")
+    segments = write_own_vidsitu(table, films, out)
+    print(f"{out}/vidsitu: {len(segments)} segments of ten seconds")
+    return 0
+
+# %% ../../nbs/library/8_app/03_cli.ipynb #0ee78530
+@of_data.command("convert")
+def run_data_convert(
+    folder: Annotated[str, Argument(help="of films; those below it are not looked at")],
+    out: Annotated[str, Option(help="folder of the converted films (mp4)")],
+    short_side: Annotated[int, Option(min=0, help="pixels; 0: as it is")] = 0,
+    fps: Annotated[float, Option(min=0, help="frames per second; 0: the film's own")] = 0.0,
+    frames: Annotated[int, Option(min=0, help="exactly so many; 0: as many as there are")] = 0,
+    crf: Annotated[int, Option(min=0, max=51, help="of x264: smaller is better")] = 20,
+    workers: Annotated[int, Option(min=1, help="films at a time")] = 1,
+) -> int:
+    """Films in one size and rate (VidSitu's: --fps 30 --frames 300).
+
+    What was converted before is kept. OUT/conversion.csv says what became of every film, and what
+    it cost. Exit code 1 when one was broken.
+    """
+    from hiermovie.base import write_table
+    from hiermovie.data import Conversion, convert_videos, cost_per_hour
+    from hiermovie.video import list_videos
+
+    how = Conversion(short_side=short_side, fps=fps, frames=frames, crf=crf)
+    table = convert_videos(list_videos(folder), out, how, workers)
+    write_table(Path(out) / "conversion.csv", table)
+    for row in table[table.status == "broken"].itertuples():
+        print(f"broken: {row.file}: {row.why}")
+    print(table.status.value_counts().to_string())
+    if (table.status == "converted").any():
+        cost = cost_per_hour(table)
+        print(f"{cost['seconds']:.0f} s of work and {cost['gigabytes']:.2f} GB for an hour of film")
+    return int((table.status == "broken").any())
 
 # %% ../../nbs/library/8_app/03_cli.ipynb #f0029def
 _SOURCE = "folder with the real data sets, instead of the profile's source"
