@@ -194,11 +194,10 @@ class Run:
     def finish(self, metrics: dict) -> dict:
         "Write provenance and key, then metrics: the run is done."
         data = self.params.get("data_run")
-        fingerprint = (
-            read_json(Path(data) / "metrics.json").get("fingerprint")
-            if data
-            else metrics.get("fingerprint")
-        )
+        of_data = read_json(Path(data) / "metrics.json") if data else metrics
+        fingerprint = of_data.get("fingerprint")
+        if "coverage" in of_data:  # of real data: how much of each split is there
+            metrics = metrics | dict(coverage=of_data["coverage"])
         # when papermill was started: what lies between is its start and that of the libraries
         asked = os.environ.get("HIERMOVIE_STARTED")
         start_up = round(self.started - float(asked), 1) if asked else None

@@ -29,7 +29,7 @@ __getattr__, __dir__, __all__ = door(
     """,
     fetching="Stopped Tools take_copy fetch_file in_parallel fetch_files",
     videos="Piece piece_of VideoOptions fetch_pieces fetch_videos arrange_kinetics",
-    shares="split_shares write_shares show_shares",
+    shares="TOTALS split_shares as_counts write_shares root_shares show_shares",
     programs="fetch_data_set tell_coverage fetch_program run_program",
     own_annotations="read_events write_own_vidsitu write_own_lvu",
 )

@@ -95,7 +95,7 @@ class Videos(BaseModel, extra="forbid", strict=True):
 
 
 class Manifest(BaseModel, extra="forbid", strict=True):
-    "A data set: its files, its videos, and what the release counts."
+    "A data set: its files, and its videos."
 
     data_set: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     about: str
@@ -104,7 +104,6 @@ class Manifest(BaseModel, extra="forbid", strict=True):
     hosts: list[str] = []  # to which a download may be redirected, beside those of the addresses
     files: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], FileEntry]
     videos: Videos | None = None
-    totals: dict[str, Count] = {}  # split -> videos of the release
 
     def hosts_of(self, entry: FileEntry) -> set:
         "Hosts from which this file may come."

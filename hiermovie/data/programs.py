@@ -52,7 +52,7 @@ def tell_coverage(manifest: Manifest, root: Path) -> None:
         print(f"{row.state}: {row.item}: {row.note}")
     if manifest.data_set not in LISTED:
         return
-    found = split_shares(root, manifest.data_set, manifest.totals)
+    found = split_shares(root, manifest.data_set)
     counted = found.loc[:, (found != 0).any()]
     print(counted.round(1).to_string(index=False))
     print(write_shares(root, manifest.data_set, found))

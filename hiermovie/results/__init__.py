@@ -14,7 +14,7 @@ __getattr__, __dir__, __all__ = door(
     gathering="data_of MADE_FROM read_run gather name_of runs_of",
     tables="""
         markdown_table vidsitu_table lvu_table lvu_ranks rank_rows wide_table caption
-        write_tables probe_table published_table
+        write_tables probe_table published_table coverage_words
     """,
     plots="""
         COLOURS panels show_bars show_lvu show_losses gather_sweep show_sweep

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['markdown_table', 'vidsitu_table', 'lvu_table', 'lvu_ranks', 'rank_rows', 'wide_table', 'caption', 'write_tables',
-           'probe_table', 'published_table']
+           'probe_table', 'published_table', 'coverage_words']
 
 # %% ../../nbs/library/7_results/03_tables.ipynb #a795ab15
 from pathlib import Path
@@ -363,3 +363,21 @@ def published_table() -> pd.DataFrame:
             for m in PUBLISHED.index
         ]
     )
+
+# %% ../../nbs/library/7_results/03_tables.ipynb #c31534d7
+def coverage_words(
+    metrics: dict,  # of the data run
+    name: str,  # of the table: verbs, roles, relations or lvu
+) -> str:
+    "One sentence on the scored splits that are not whole; empty where they are, or nobody counted."
+    data_set, scored = ("lvu", "/test") if name == "lvu" else ("vidsitu", "valid")
+    counts = metrics.get("coverage", {}).get(data_set, {})
+    parts = [
+        f"{split}: {n.get('present', 0):,} of {max(n['listed'], n.get('release', 0)):,}"
+        for split, n in counts.items()
+        if split.endswith(scored) and n.get("present", 0) < max(n["listed"], n.get("release", 0))
+    ]
+    if not parts:
+        return ""
+    there = f" Not the whole release was there ({'; '.join(parts)}): "
+    return f"{there}such a number may be compared with others on the same videos only."

@@ -184,6 +184,12 @@ def test_films_are_found_in_every_container(odd):
     for split, n in (("train", 24), ("val", 8)):
         assert (pd.read_csv(odd / f"runs/probe/coverage_{split}.csv").status == "ok").sum() == n
     assert load(odd / "runs/features/metrics.json")["videos"] == {"vidsitu": 20, "lvu": 12}
+    for run_ in ("data", "features"):  # every later number carries how much was there
+        covered = load(odd / f"runs/{run_}/metrics.json")["coverage"]
+        assert {split: n["share"] for split, n in covered["vidsitu"].items()} == {
+            "train": 100,
+            "valid": 100,
+        }
     logs = "".join(p.read_text() for p in (odd / "runs/notebooks").glob("*.log"))
     assert "not drawn" not in logs and "no such video" not in logs
     for name, rows in (("kinetics", 32), ("vidsitu", 20)):
