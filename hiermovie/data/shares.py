@@ -94,7 +94,7 @@ def root_shares(root: str | Path) -> dict:  # data set -> table, of those whose 
             found[data_set] = table
     return found
 
-
+# %% ../../nbs/library/data/11_shares.ipynb #8a0ab3cd
 @as_written
 def show_shares(table: pd.DataFrame, data_set: str):
     "Present and missing of every split, as shares of what is listed."
