@@ -23,6 +23,7 @@ from hiermovie.data import (
     Patience,
     Tools,
     fetch_drive,
+    fetch_file,
     fetch_files,
     list_drive_folder,
     read_manifest,
@@ -52,6 +53,7 @@ def answers():
         "drops": [body(DATA, upto=half), body(DATA, upto=500_000), body(DATA)],
         "busy": [status(429, Retry_After="0"), status(503), body(DATA)],
         "changes": [body(DATA[::-1], upto=half, etag='"0"'), body(DATA)],
+        "changes_too": [body(DATA[::-1], upto=half, etag='"0"'), body(DATA)],
         "gone": [status(404)],
         "closed": [status(403)],
         "never": [status(503)],
@@ -66,7 +68,7 @@ def answers():
 
 
 EXPECTED = {
-    **dict.fromkeys(("drops", "busy", "changes"), "present"),
+    **dict.fromkeys(("drops", "busy", "changes", "changes_too"), "present"),
     "gone": "removed",
     **dict.fromkeys(("closed", "page", "elsewhere", "to_a_file"), "refused"),
     **dict.fromkeys(("never", "short", "slow"), "network"),
@@ -78,6 +80,7 @@ def test_every_item_ends_whole_or_with_its_reason(tmp_path):
     with Served({f"/{k}": v for k, v in answers().items()}) as server:
         known = dict(size=len(DATA), sha256=DIGEST)
         files = {k: (f"{server.base}/{k}", known) for k in EXPECTED}
+        files["changes_too"] = (f"{server.base}/changes_too", {})  # nothing to tell it by
         manifest = read_manifest(manifest_of(tmp_path, files))
         patience = Patience(tries=2, pause=0.01, timeout=1, longest=0.2, slowest=100_000)
         with Ledger(tmp_path / "data") as ledger:
@@ -86,7 +89,7 @@ def test_every_item_ends_whole_or_with_its_reason(tmp_path):
     found = {k: r.state if r.state == "present" else r.reason for k, r in rows.iterrows()}
     assert found == EXPECTED
     whole = {p.stem for p in (tmp_path / "data/films").glob("*.bin")}
-    assert whole == {"drops", "busy", "changes"}
+    assert whole == {"drops", "busy", "changes", "changes_too"}
     assert {sha256_of(tmp_path / f"data/films/{k}.bin") for k in whole} == {DIGEST}
 
 
@@ -166,6 +169,22 @@ def test_a_full_disk_is_told_and_what_has_come_is_kept(tmp_path, monkeypatch):
             assert set(ledger.table("films").state) == {"present"}
         ranges = [asked for path, asked in server.asked if path == "/b"]
     assert ranges[0] is None and ranges[1].startswith("bytes=")
+
+
+def test_what_a_list_names_is_wanted_before_the_list_is_done(tmp_path):
+    """Whoever is stopped between the two finds every item of the list the next time."""
+    with Served({}) as server:
+        names = [f"{server.base}/{k}.bin" for k in range(3)]
+        server.answers["/parts"] = [body("\n".join(names).encode())]
+        lines = dict(lines="{to: films/parts}")
+        manifest = read_manifest(manifest_of(tmp_path, dict(parts=(f"{server.base}/parts", lines))))
+        with Ledger(tmp_path / "data") as ledger:
+            tools = Tools(tmp_path / "data", "films", ledger, QUICK)
+            entry = manifest.files["parts"]
+            more = fetch_file("parts", entry, manifest.hosts_of(entry), tools)
+            states = ledger.table("films").set_index("item").state.to_dict()
+    assert list(more) == [f"parts/{k}.bin" for k in range(3)]
+    assert states == {"parts": "present"} | dict.fromkeys(more, "wanted")
 
 
 QUOTA = '<p class="uc-error-subcaption">Too many users have viewed or downloaded this file</p>'

@@ -59,6 +59,7 @@ ARCHIVES = {
     "drive letter": lambda p: zipped(p, {"c:/outside": b"x"}),
     "backslashes": lambda p: zipped(p, {"..\\..\\outside": b"x"}),
     "symbolic link": lambda p: tarred(p, ("l", L, "/etc", b""), ("l/x", F, "", b"x")),
+    "link inside": lambda p: tarred(p, ("a", F, "", b"x"), ("l", L, "a", b"")),
     "hard link": lambda p: tarred(p, ("l", H, "/etc/passwd", b"")),
     "device": lambda p: tarred(p, ("null", D, "", b"")),
     "pipe": lambda p: tarred(p, ("p", tarfile.FIFOTYPE, "", b"")),
