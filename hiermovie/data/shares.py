@@ -73,8 +73,10 @@ def as_counts(table: pd.DataFrame) -> dict:  # split -> counts, without what is 
 
 
 def write_shares(root: str | Path, data_set: str, table: pd.DataFrame) -> Path:
-    "The table as `<root>/<data set>/coverage.json`."
-    path = Path(root) / data_set / "coverage.json"
+    """The table as `<root>/coverage_<data set>.json`: beside the data sets, since what lies in them
+    is known by its content, and a new count must not look like new data.
+    """
+    path = Path(root) / f"coverage_{data_set}.json"
     write_json(path, as_counts(table))
     return path
 

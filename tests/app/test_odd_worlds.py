@@ -196,7 +196,7 @@ def test_films_are_found_in_every_container(odd):
         code, out, err = run(
             "python", ROOT / f"data_scripts/get_{name}.py", "--out", odd / "data", "--count"
         )
-        counted = load(odd / "data" / name / "coverage.json")
+        counted = load(odd / f"data/coverage_{name}.json")
         assert code == 0 and sum(s["present"] for s in counted.values()) == rows, out + err
 
 
