@@ -71,7 +71,7 @@ def vidsitu_times(
 @settings
 @dataclass(frozen=True)
 class Cutting:
-    "How videos are cut into clips."
+    "How videos are cut into clips, and how their features are kept."
 
     convention: Literal["time", "vidsitu"] = "time"
     event_s: Positive = 2.0  # seconds per event
@@ -79,6 +79,7 @@ class Cutting:
     batch: Whole = 16  # clips at a time
     threads: Whole = 1  # decoder threads
     workers: Count = 0  # decoding processes; 0: a thread
+    half: bool = False  # features are kept as float16
 
     def clips(self, path, T: int) -> list:  # of (T,) seconds
         "Times of the frames of every event of a video file."
@@ -312,7 +313,7 @@ def _extract_set(store, name, paths, model, cut, coverage) -> None:  # one set o
         try:
             if error:
                 raise error
-            save_features(store / name, Path(path).stem, features)
+            save_features(store / name, Path(path).stem, features, cut.half)
             coverage.ok(item)
         except (InputError, OSError) as e:
             coverage.skip(item, e)

@@ -24,7 +24,7 @@ from hiermovie.base import (
     settings,
     write_tensors,
 )
-from ..video import spread
+from ..video import mean_and_spread
 
 # %% ../../nbs/library/4_contextualizer/01_encoder.ipynb #f4d329b6
 def sinusoids(length: int, width: int) -> torch.Tensor:  # (length, width)
@@ -88,12 +88,12 @@ class Contextualizer(nn.Module):
         )
 
     def standardize(self, features):
-        """Take mean and standard deviation of the inputs from `features` (N, D).
-
-        Both are kept in the checkpoint.
+        """Take mean and standard deviation of the inputs from `features` (a tensor (.., D), or
+        `Rows` of a store). Both are kept in the checkpoint.
         """
-        self.mean.copy_(features.mean(0))
-        self.std.copy_(spread(features))
+        mean, std = mean_and_spread(features)
+        self.mean.copy_(mean)
+        self.std.copy_(std)
         return self
 
     def embed(self, features, event_mask=None):

@@ -19,11 +19,9 @@ def _found(guess, own, others, at):
     guess, own, others = (F.normalize(x, dim=1) for x in (guess, own, others))
     hits = []
     c = (guess * own).sum(1)
-    for k in range(0, len(at), 1000):  # a thousand questions at a time
-        s = (
-            torch.einsum("nmk,nk->nm", others[at[k : k + 1000]], guess[k : k + 1000])
-            - c[k : k + 1000, None]
-        )
+    step = max(1, min(1000, 2**26 // (at.shape[1] * guess.shape[1])))  # 256 MB of others
+    for some in torch.arange(len(at)).split(step):
+        s = torch.einsum("nmk,nk->nm", others[at[some]], guess[some]) - c[some, None]
         hits.append((s < 1e-6).all(1).float() / (1 + (s.abs() < 1e-6).sum(1)))
     return torch.cat(hits).mean().item(), c.mean().item()
 
@@ -33,13 +31,20 @@ def _strangers(where, n, video, pad_mask, seed) -> torch.Tensor:
     events that are present.
     """
     of = video[(~pad_mask).nonzero()[:, 0]].numpy()
-    mine = video[where[:, 0]].numpy().tolist()
-    pools = {v: np.flatnonzero(of != v) for v in set(mine)}
-    draws = [
-        pools[v][rng(seed, "strangers", k).choice(len(pools[v]), n, replace=False)]
-        for k, v in enumerate(mine)
-    ]
+    order = np.argsort(of, kind="stable")
+    own = dict(zip(*_groups(of[order], order), strict=True))  # video -> positions of its events
+    draws = []
+    for k, v in enumerate(video[where[:, 0]].tolist()):
+        drawn = rng(seed, "strangers", k).choice(len(of) - len(own[v]), n, replace=False)
+        # the j-th event that is not the video's own: j, and those of its own that lie before
+        before = np.searchsorted(own[v] - np.arange(len(own[v])), drawn, side="right")
+        draws.append(drawn + before)
     return torch.from_numpy(np.stack(draws))
+
+
+def _groups(sorted_values, items) -> tuple:  # (values, the items of each)
+    values, first = np.unique(sorted_values, return_index=True)
+    return values.tolist(), np.split(items, first[1:])
 
 
 def _guesses(model, x, pad) -> tuple:

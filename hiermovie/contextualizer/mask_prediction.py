@@ -17,7 +17,7 @@ from torch import nn
 from ..backbone import Momentum, Queue, nt_xent
 from ..base import BelowOne, InputError, NotNegative, Positive, Share, Whole, settings
 from .encoder import Contextualizer
-from ..video import spread
+from ..video import Rows, mean_and_spread
 
 # %% ../../nbs/library/4_contextualizer/02_mask_prediction.ipynb #26be7d97
 def mask_events(
@@ -73,17 +73,36 @@ def corrupt(
     return torch.lerp(features, other, share[..., None]), event_mask & (u < token)
 
 # %% ../../nbs/library/4_contextualizer/02_mask_prediction.ipynb #10f8a7e1
+def _covariance(rows: Rows, mean: torch.Tensor) -> torch.Tensor:  # float64 (D, D)
+    total = torch.zeros(len(mean), len(mean), dtype=torch.float64)
+    for block in rows:
+        for part in block.split(10_000):
+            centred = (part - mean).double()
+            total += centred.T @ centred
+    return total / len(rows)
+
+
+def _whitening(rows: Rows, mean: torch.Tensor, dims: int) -> torch.Tensor:  # (D, K), K <= dims
+    "The strongest principal directions, each divided by its standard deviation."
+    var, V = torch.linalg.eigh(_covariance(rows, mean))  # ascending
+    if not var[-1] > 0:
+        raise InputError("targets: all features are equal, there is nothing to predict")
+    k = min(dims, int((var > var[-1] * 1e-10).sum()))
+    return (V[:, -k:].flip(1) / var[-k:].flip(0) ** 0.5).float()
+
+
 class Targets(nn.Module):
     "A fixed linear map from features (.., D) to targets (.., K): raw, normalized or whitened."
 
     def __init__(
         self,
-        features: torch.Tensor,  # (N, D), what the map is computed from
+        features,  # a tensor (.., D) or `Rows` of a store: what the map is computed from
         kind: str = "whitened",
         dims: int = 64,
     ):
         super().__init__()
-        D, mean, std = features.shape[1], features.mean(0), spread(features)
+        rows = features if isinstance(features, Rows) else Rows(features)
+        D, (mean, std) = rows.shape[1], mean_and_spread(rows)
         if dims < 1:
             raise InputError(f"target_dims {dims}: must be at least 1")
         if kind == "raw":
@@ -91,14 +110,7 @@ class Targets(nn.Module):
         elif kind == "normalized":
             W = torch.diag(1 / std)
         elif kind == "whitened":
-            cov = sum(
-                (x - mean).double().T @ (x - mean).double() for x in features.split(10_000)
-            ) / len(features)
-            var, V = torch.linalg.eigh(cov)  # ascending
-            if not var[-1] > 0:
-                raise InputError("targets: all features are equal, there is nothing to predict")
-            k = min(dims, int((var > var[-1] * 1e-10).sum()))
-            W = (V[:, -k:].flip(1) / var[-k:].flip(0) ** 0.5).float()
+            W = _whitening(rows, mean, dims)
         else:
             raise InputError(f"targets {kind!r}: must be raw, normalized or whitened")
         self.register_buffer("mean", mean)

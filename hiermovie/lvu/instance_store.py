@@ -9,8 +9,6 @@ __all__ = ['extract_instances', 'store_release', 'InstanceStore', 'read_instance
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +33,7 @@ from hiermovie.lvu.instances import (
 )
 from .regions import RegionFeatures, video_instances
 from .tracks import detect, read_boxes
-from ..video import read_frames
+from ..video import LazyStore, read_frames
 
 # %% ../../nbs/library/6_lvu/09_instance_store.ipynb #f7b902aa
 def _fingerprint(data: bytes) -> str:
@@ -144,40 +142,17 @@ def store_release(store: str | Path, metas: list, folder: str | Path) -> tuple: 
     )
 
 # %% ../../nbs/library/6_lvu/09_instance_store.ipynb #1a131608
-class InstanceStore(Mapping):
-    """video -> Instances, read when asked for; the last `keep` videos stay in memory. `InputError`
-    when a file is not as the index says.
-    """
+class InstanceStore(LazyStore):
+    "video -> Instances; `InputError` when a file is not as the index says."
 
-    def __init__(self, store, videos: dict, dim: int, keep: int = 2000):
-        self.store = Path(store)
-        self.videos = videos
-        self.dim = dim
-        self.read = lru_cache(keep)(self._read)
-
-    def _read(self, video):
-        x = read_instances(self.store, video, self.dim)
-        if len(x) != self.videos[video]:
+    def read(self, name):
+        x = read_instances(self.folder, name, self.dim)
+        if len(x) != self.sizes[name]:
             raise InputError(
-                f"{self.store / f'{video}_inst.npz'}: has {len(x)} instances, the index says "
-                f"{self.videos[video]}; extract them again"
+                f"{self.folder / f'{name}_inst.npz'}: has {len(x)} instances, the index says "
+                f"{self.sizes[name]}; extract them again"
             )
-        return x
-
-    def __getitem__(self, video):
-        return self.read(video) if video in self.videos else self.videos[video]
-
-    def __contains__(self, video):
-        return video in self.videos
-
-    def __iter__(self):
-        return iter(self.videos)
-
-    def __len__(self):
-        return len(self.videos)
-
-    def only(self, videos):
-        return InstanceStore(self.store, {v: self.videos[v] for v in videos}, self.dim)
+        return x, x.nbytes
 
 
 def read_instance_store(store: str | Path) -> tuple:  # (InstanceStore, index)

@@ -64,6 +64,10 @@ class Instances:
     def __len__(self):
         return len(self.seconds)
 
+    @property
+    def nbytes(self) -> int:
+        return sum(getattr(self, name).nbytes for name in FIELDS)
+
     def at(self, rows):
         return Instances(*(getattr(self, k)[rows] for k in FIELDS))
 

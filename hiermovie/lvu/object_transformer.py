@@ -29,7 +29,7 @@ from hiermovie.base import (
 )
 from ..contextualizer import corrupt, nce_loss
 from .instances import Instances
-from ..video import spread
+from ..video import mean_and_spread
 
 # %% ../../nbs/library/6_lvu/10_object_transformer.ipynb #b31f7fc3
 @settings
@@ -181,8 +181,9 @@ class ObjectTransformer(nn.Module):
         self.pool = nn.Sequential(nn.Linear(C, C), nn.Tanh())
 
     def standardize(self, features):  # (N, D)
-        self.mean.copy_(features.mean(0))
-        self.std.copy_(spread(features))
+        mean, std = mean_and_spread(features)
+        self.mean.copy_(mean)
+        self.std.copy_(std)
         return self
 
     def forward(self, features, pad_mask, codes, numbers, hidden=None):

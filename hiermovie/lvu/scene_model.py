@@ -49,7 +49,7 @@ class SceneWindows:
 
     def __init__(
         self,
-        features: dict,  # video id -> (E, D)
+        features,  # video id -> (E, D), or a store
         window_s: float = 60.0,
         step_s: float = 1.0,
         event_s: float = 2.0,
@@ -60,15 +60,15 @@ class SceneWindows:
         return video in self.features
 
     def draw(self, video, r: np.random.Generator):  # a random window (E, D)
-        w = windows(len(self.features[video]), **self.kw)
+        x = self.features[video]
+        w = windows(len(x), **self.kw)
         a, b = w[int(r.integers(len(w)))]
-        return self.features[video][a:b]
+        return x[a:b]
 
     def every(self, video) -> list:  # [(how often it occurs, window)]
-        return [
-            (n, self.features[video][a:b])
-            for (a, b), n in Counter(windows(len(self.features[video]), **self.kw)).items()
-        ]  # equal windows are computed once
+        x = self.features[video]
+        equal = Counter(windows(len(x), **self.kw))  # equal windows are computed once
+        return [(n, x[a:b]) for (a, b), n in equal.items()]
 
     collate = staticmethod(pad_sequences)
 

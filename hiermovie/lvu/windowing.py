@@ -6,14 +6,15 @@
 __all__ = ['SPLITS', 'windows', 'read_splits', 'read_durations', 'lvu_coverage', 'need_videos', 'sample_events']
 
 # %% ../../nbs/library/6_lvu/02_windowing.ipynb #14d47541
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from ..base import InputError, read_table, rng
 from .tasks import LVU_TASKS, _numbers, read_lvu
+from ..video import Rows
 
 # %% ../../nbs/library/6_lvu/02_windowing.ipynb #742dd31b
 def windows(
@@ -109,7 +110,7 @@ def lvu_coverage(
         rows.append(dict(task=task, split=split) | counts)
     return pd.DataFrame(rows)
 
-# %% ../../nbs/library/6_lvu/02_windowing.ipynb #a9ce3544
+# %% ../../nbs/library/6_lvu/02_windowing.ipynb #904ab47b
 def need_videos(
     root,
     videos: dict,  # task -> split -> table
@@ -132,20 +133,39 @@ def need_videos(
             "scored, and marked as partial"
         )
 
+# %% ../../nbs/library/6_lvu/02_windowing.ipynb #a9ce3544
+class _Sampled(Mapping):
+    "The features of some videos, in this order; of instances, only their features."
+
+    def __init__(self, videos, sizes: dict):
+        self.videos, self.sizes = videos, sizes
+
+    def __getitem__(self, name):
+        entry = self.videos[name]
+        return getattr(entry, "features", entry)
+
+    def __iter__(self):
+        return iter(self.sizes)
+
+    def __len__(self):
+        return len(self.sizes)
+
 
 def sample_events(
-    features, names: list, most: int = 20_000
-) -> torch.Tensor:  # features: video id -> (E, D), or Instances (11b)
+    videos,  # video id -> (E, D) or Instances; a store of either
+    names: list,
+    most: int = 20_000,
+) -> Rows:
     """The features (N, D) of the named videos, or of as many of them, drawn at random, as have
     `most` together: enough for a mean and a standard deviation.
     """
-    known, parts, n = [v for v in names if v in features], [], 0
+    known = [v for v in names if v in videos]
     if not known:
         raise InputError(f"LVU: features for none of {len(names)} training videos")
-    for v in rng("sample").permutation(known):
-        x = features[v]
-        parts.append(getattr(x, "features", x))
-        n += len(x)
+    sizes, n = {}, 0
+    for v in rng("sample").permutation(known).tolist():
+        sizes[v] = len(videos[v])
+        n += sizes[v]
         if n >= most:
             break
-    return torch.from_numpy(np.concatenate(parts))
+    return Rows(_Sampled(videos, sizes))

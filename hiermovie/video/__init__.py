@@ -27,8 +27,10 @@ __getattr__, __dir__, __all__ = door(
     labelled_clips="seeded VideoClips LabelledClips",
     shards="write_shards read_shards",
     features="""
-        cut_events show_events save_features read_features write_index read_index read_store
-        pad_sequences random_window spread self_similarity show_similarity
+        cut_events show_events save_features read_features write_index read_index LazyStore
+        FeatureStore read_store event_counts pad_sequences random_window self_similarity
+        show_similarity
     """,
+    standardizing="ROWS Rows mean_and_spread",
     sequences="Sequences Mixed leave_out tested_videos",
 )

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..base import InputError, read_json, read_table, rng, youtube_of
-from .features import pad_sequences, random_window
+from .features import event_counts, pad_sequences, random_window
 
 # %% ../../nbs/library/2_video/08_sequences.ipynb #e5e495e3
 class Sequences(torch.utils.data.Dataset):
@@ -22,7 +22,7 @@ class Sequences(torch.utils.data.Dataset):
 
     def __init__(
         self,
-        features: dict,  # name -> (E, D)
+        features,  # mapping name -> (E, D), or a FeatureStore
         length: int,
         seed: int = 0,
         shuffle: bool = False,
@@ -32,12 +32,12 @@ class Sequences(torch.utils.data.Dataset):
             raise InputError(f"length {length}: a sequence needs at least 2 events")
         if windows not in (1, 2):
             raise InputError(f"windows {windows}: must be 1 or 2")
-        self.names = [n for n, x in features.items() if len(x) >= 2 * windows]
+        self.names = [n for n, count in event_counts(features).items() if count >= 2 * windows]
         if not self.names:
             raise InputError(
                 f"mask prediction: none of {len(features)} videos has {2 * windows} events or more"
             )
-        self.rows = [features[n] for n in self.names]
+        self.features = features
         self.length = length
         self.seed = seed
         self.shuffle = shuffle
@@ -45,7 +45,7 @@ class Sequences(torch.utils.data.Dataset):
         self.epoch = 0
 
     def __len__(self):
-        return len(self.rows)
+        return len(self.names)
 
     def name(self, i):
         return self.names[i]
@@ -55,7 +55,7 @@ class Sequences(torch.utils.data.Dataset):
 
     def draw(self, i: int, turn: int) -> tuple:  # of `windows` arrays
         "What video `i` gives when it is drawn for the `turn`-th time in this epoch."
-        x, key = self.rows[i], (self.seed, "sequence", self.epoch, i, turn)
+        x, key = self.features[self.names[i]], (self.seed, "sequence", self.epoch, i, turn)
         if self.shuffle:
             x = x[rng(*key, "shuffle").permutation(len(x))]
         parts = [x] if self.windows == 1 else [x[: len(x) // 2], x[len(x) // 2 :]]
@@ -128,18 +128,16 @@ class Mixed(torch.utils.data.Dataset):
 
 # %% ../../nbs/library/2_video/08_sequences.ipynb #bed6553d
 def leave_out(
-    features: dict,
+    names,  # of videos
     tested: list,  # names of videos or segments
-) -> tuple:  # (what may be learnt from, names left out)
+) -> tuple:  # (names that may be learned from, names left out)
     "Take away the videos of which any part is in `tested`; `InputError` when that leaves nothing."
     ids = {youtube_of(t) for t in tested}
-    out = [n for n in features if youtube_of(n) in ids]
-    gone = set(out)
-    if out and len(out) == len(features):
-        raise InputError(
-            f"mask prediction: all {len(features)} videos are scored in a downstream task"
-        )
-    return {n: x for n, x in features.items() if n not in gone}, out
+    kept = [n for n in names if youtube_of(n) not in ids]
+    out = [n for n in names if youtube_of(n) in ids]
+    if out and not kept:
+        raise InputError(f"mask prediction: all {len(out)} videos are scored in a downstream task")
+    return kept, out
 
 # %% ../../nbs/library/2_video/08_sequences.ipynb #89d44d3d
 def tested_videos(

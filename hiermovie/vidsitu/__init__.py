@@ -27,7 +27,10 @@ __getattr__, __dir__, __all__ = door(
         show_rows
     """,
     leaderboard="check_predictions write_predictions",
-    annotations="SCHEMAS read_entries Segments read_segments with_features",
+    annotations="""
+        SCHEMAS read_entries Segments read_segments SegmentFeatures open_features
+        with_features
+    """,
     trunk="OnTrunk Trunk build_trunk",
     verbs="""
         verb_vocabulary read_verb_vocabulary verb_targets cross_entropy VerbModel verb_loss

@@ -13,8 +13,14 @@ from pathlib import Path
 import torch
 
 from ..base import Batches, Run, data_root, fit, seed_all, write_table
-from ..video import read_index
-from .annotations import Segments, read_segments, with_features
+from ..video import Rows, read_index
+from hiermovie.vidsitu.annotations import (
+    SegmentFeatures,
+    Segments,
+    open_features,
+    read_segments,
+    with_features,
+)
 from .baselines import baseline, score
 from .leaderboard import write_predictions
 from .predictions import read_predictions
@@ -28,9 +34,9 @@ class HeadData:
     root: Path  # of VidSitu
     backbone: str  # the maker of the features
     train: Segments
-    features: torch.Tensor  # (N, 5, D) of the training segments
+    features: SegmentFeatures  # of the training segments
     valid: Segments  # validation segments that have features
-    valid_features: torch.Tensor
+    valid_features: torch.Tensor  # (N, 5, D)
     everyone: Segments  # all validation segments
 
     @classmethod
@@ -46,10 +52,15 @@ class HeadData:
         store = run.input("features_run") / "vidsitu"
         train = read_segments(root / "vidsitu_annotations", "train").some(labelled, labelled_seed)
         everyone = read_segments(root / "vidsitu_annotations", "valid")
-        train, features = with_features(train, store, allow_missing)
+        train, features = open_features(train, store, allow_missing)
         valid, valid_features = with_features(everyone, store, allow_missing)
         backbone = read_index(store)["backbone"]
         return cls(root, backbone, train, features, valid, valid_features, everyone)
+
+    @property
+    def rows(self) -> Rows:
+        "Features of the training segments, to standardize by."
+        return Rows(self.features.store)
 
     def __str__(self) -> str:
         n, of = len(self.valid.ids), len(self.everyone.ids)
@@ -70,7 +81,7 @@ def train_heads(
     data: HeadData,
     model: Callable,  # makes a fresh one
     loss: Callable,  # (model, batch) -> scalar
-    tensors: Callable,  # seed -> what a batch is made of, beginning with the features
+    columns: Callable,  # seed -> data sets or tensors, a batch's parts, beginning with the features
     predict: Callable,  # model -> official predictions, numbered from 0
     vocabulary: list,
     seeds: list,
@@ -87,7 +98,7 @@ def train_heads(
     for seed in seeds:
         seed_all(seed, "weights", task)
         net = model()
-        batches = Batches(torch.utils.data.TensorDataset(*tensors(seed)), batch, seed)
+        batches = Batches(torch.utils.data.StackDataset(*columns(seed)), batch, seed)
         how = dict(seed=seed, desc=f"{task}, seed {seed}")
         logs[f"seed {seed}"] = fit(net, loss, batches, epochs, lr, weight_decay, **how)
         predictions, path = data.valid.number(predict(net)), run / f"predictions_seed{seed}"

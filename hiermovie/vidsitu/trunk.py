@@ -11,7 +11,7 @@ from torch import nn
 
 from ..base import InputError
 from ..contextualizer import Contextualizer, ContextualizerConfig, load_contextualizer
-from ..video import spread
+from ..video import mean_and_spread
 
 # %% ../../nbs/library/5_vidsitu/10_trunk.ipynb #8e6fb825
 class OnTrunk(nn.Module):
@@ -26,7 +26,7 @@ class Trunk(nn.Module):
 
     def __init__(
         self,
-        features,  # (N, .., D) training features, for standardizing
+        features,  # a tensor (.., D) or `Rows` of the training features, for standardizing
         contextualizer: Contextualizer | None = None,
         both: bool = True,  # both: contextualized beside raw features
         dropout: float = 0.0,
@@ -36,9 +36,9 @@ class Trunk(nn.Module):
         super().__init__()
         if not rate >= 0:
             raise InputError(f"contextualizer_rate {rate}: must not be below 0")
-        flat = features.flatten(0, -2)
-        self.register_buffer("mean", flat.mean(0))
-        self.register_buffer("std", spread(flat))
+        mean, std = mean_and_spread(features)
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
         self.contextualizer = contextualizer
         self.both = both
         self.alone = alone
@@ -77,9 +77,7 @@ def build_trunk(
     if kind == "none":
         return Trunk(features, dropout=dropout)
     if kind == "scratch":
-        c = Contextualizer(ContextualizerConfig(D, **(arch or {}))).standardize(
-            features.flatten(0, -2)
-        )
+        c = Contextualizer(ContextualizerConfig(D, **(arch or {}))).standardize(features)
     elif kind == "pretrained":
         c = load_contextualizer(checkpoint, D, backbone)
     else:
