@@ -319,15 +319,20 @@ def run_data_check(
 ) -> int:
     """What is there, missing and broken, per split.
 
+    A fetched file that is broken is set aside as NAME.broken, and the next download tries it again.
     Exit code 1 when something is missing or broken. Up to 40 files are printed.
     """
-    from hiermovie.data import check_data, check_ledger, write_check
+    import pandas as pd
+
+    from hiermovie.data import check_data, check_ledger, note_broken, write_check
     from hiermovie.video import VideoIndexes
 
     fetched = (Path(root) / "ledger.sqlite").is_file()
-    changed = check_ledger(root, content) if fetched else []
+    changed = [check_ledger(root, content)] if fetched else []
     indexes = VideoIndexes(Path(out or root) / "video_index.json", root)
     splits, files = check_data(root, indexes, whole)
+    if fetched:
+        changed.append(note_broken(root, files))
     if out:
         write_check(out, splits, files, indexes)
     print(splits.round(3).to_string(index=False, na_rep="-") if len(splits) else "no data set here")
@@ -338,6 +343,7 @@ def run_data_check(
     ways = files["read"].value_counts().sort_index().to_dict()
     print(f"{len(files)} files; read by " + ", ".join(f"{way}: {n}" for way, n in ways.items()))
     complete = splits.trouble.isna().all() and (splits.present == splits.listed).all()
+    changed = pd.concat(changed) if fetched else files[:0]
     if len(changed):
         print(changed.to_string(index=False))
     fine = complete and (files.status == "ok").all() and not len(changed)
@@ -394,6 +400,9 @@ def run_data_own(
     return 0
 
 # %% ../../nbs/library/8_app/03_cli.ipynb #0ee78530
+_SHARDS = "also pack them into WebDataset shards of so many MB, in OUT/shards; 0: no"
+
+
 @of_data.command("convert")
 def run_data_convert(
     folder: Annotated[str, Argument(help="of films; those below it are not looked at")],
@@ -403,6 +412,7 @@ def run_data_convert(
     frames: Annotated[int, Option(min=0, help="exactly so many; 0: as many as there are")] = 0,
     crf: Annotated[int, Option(min=0, max=51, help="of x264: smaller is better")] = 20,
     workers: Annotated[int, Option(min=1, help="films at a time")] = 1,
+    shards: Annotated[int, Option(min=0, help=_SHARDS)] = 0,
 ) -> int:
     """Films in one size and rate (VidSitu's: --fps 30 --frames 300).
 
@@ -410,7 +420,7 @@ def run_data_convert(
     it cost. Exit code 1 when one was broken.
     """
     from hiermovie.base import write_table
-    from hiermovie.data import Conversion, convert_videos, cost_per_hour
+    from hiermovie.data import Conversion, convert_videos, cost_per_hour, pack_videos
     from hiermovie.video import list_videos
 
     how = Conversion(short_side=short_side, fps=fps, frames=frames, crf=crf)
@@ -422,6 +432,10 @@ def run_data_convert(
     if (table.status == "converted").any():
         cost = cost_per_hour(table)
         print(f"{cost['seconds']:.0f} s of work and {cost['gigabytes']:.2f} GB for an hour of film")
+    if shards:
+        index = pack_videos(out, Path(out) / "shards", shards)
+        n = len(list((Path(out) / "shards").glob("*.tar")))
+        print(f"{len(index)} films in {n} shards: {Path(out) / 'shards'}")
     return int((table.status == "broken").any())
 
 # %% ../../nbs/library/8_app/03_cli.ipynb #f0029def

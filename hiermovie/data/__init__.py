@@ -21,15 +21,17 @@ __getattr__, __dir__, __all__ = door(
     video_pages="meaning_of FORMATS fetch_page",
     cutting="""
         Conversion VIDSITU_FRAMES size_of frame_times convert_video keyframe_at cut_video
-        convert_videos cost_per_hour
+        convert_videos cost_per_hour pack_videos
     """,
     listing="""
         kinetics_listed movieclips_listed vidsitu_listed lvu_listed LISTED SPLIT_COLUMNS
-        FILE_COLUMNS check_data write_check check_ledger
+        FILE_COLUMNS check_data write_check check_ledger note_broken
     """,
-    fetching="Stopped Tools take_copy fetch_file in_parallel fetch_files",
+    fetching="Stopped amount Tools take_copy fetch_file in_parallel fetch_files",
     videos="Piece piece_of VideoOptions fetch_pieces fetch_videos arrange_kinetics",
-    shares="TOTALS split_shares as_counts write_shares root_shares show_shares",
+    shares="""
+        TOTALS split_shares score_bounds as_counts write_shares root_shares show_shares
+    """,
     programs="fetch_data_set tell_coverage fetch_program run_program",
     own_annotations="read_events write_own_vidsitu write_own_lvu",
 )

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VIDSITU_FRAMES', 'Conversion', 'size_of', 'frame_times', 'convert_video', 'keyframe_at', 'cut_video',
-           'convert_videos', 'cost_per_hour']
+           'convert_videos', 'cost_per_hour', 'pack_videos']
 
 # %% ../../nbs/library/data/07_cutting.ipynb #e59e4e5a
 import time
@@ -22,7 +22,16 @@ from joblib.externals.loky import get_reusable_executor
 from pydantic import Field
 
 from ..base import Count, InputError, NotNegative, atomic, need_file, one_line, settings
-from ..video import open_video, probe, recent_index, seek_zero, stream_clips
+from hiermovie.video import (
+    inspect_videos,
+    list_videos,
+    open_video,
+    probe,
+    recent_index,
+    seek_zero,
+    stream_clips,
+    write_shards,
+)
 
 # %% ../../nbs/library/data/07_cutting.ipynb #4ecc82dc
 @settings
@@ -226,3 +235,19 @@ def cost_per_hour(table: pd.DataFrame) -> dict:  # seconds of work and GB for an
         raise InputError("conversion: nothing was converted, so nothing was measured")
     hours = done.hours.sum()
     return dict(seconds=done.seconds.sum() / hours, gigabytes=done.bytes.sum() / hours / 1e9)
+
+# %% ../../nbs/library/data/07_cutting.ipynb #1e416cb4
+def pack_videos(
+    folder: str | Path,
+    shards: str | Path,
+    shard_mb: int = 256,  # a shard is closed when it is larger than that
+) -> pd.DataFrame:  # the index of the shards
+    "Pack the films of a folder; `InputError` when none can be used."
+    films = list_videos(folder)
+    infos, _ = inspect_videos(films)
+    if not infos:
+        raise InputError(f"{folder}: no film that can be decoded, so nothing to pack")
+    rows = [(path.stem, "", path) for path in films]
+    return write_shards(
+        pd.DataFrame(rows, columns=["video_id", "label", "path"]), infos, shards, shard_mb
+    )

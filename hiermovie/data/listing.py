@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LISTED', 'SPLIT_COLUMNS', 'FILE_COLUMNS', 'kinetics_listed', 'movieclips_listed', 'vidsitu_listed', 'lvu_listed',
-           'check_data', 'write_check', 'check_ledger']
+           'check_data', 'write_check', 'check_ledger', 'note_broken']
 
 # %% ../../nbs/library/data/08_listing.ipynb #1144d69d
 import os
@@ -151,16 +151,37 @@ def write_check(folder: str | Path, splits: pd.DataFrame, files: pd.DataFrame, i
     indexes.save()
 
 # %% ../../nbs/library/data/08_listing.ipynb #00be14bc
-def _changed(root: Path, row, content: bool) -> tuple:  # (state, note) where it is not as it was
+def _changed(root: Path, row, content: bool) -> tuple:
+    "(state, note, hash) of a file that is not as it was, or whose hash was not known."
     path = root / row.path
     if not path.is_file():
-        return ("", "") if row.note == UNPACKED else ("wanted", f"{row.path} is gone")
+        gone = ("wanted", f"{row.path} is gone", None)
+        return ("", "", None) if row.note == UNPACKED else gone
     size = path.stat().st_size
     if not pd.isna(row.bytes) and size != row.bytes:
-        return "broken", f"{row.path}: has {size} bytes, had {row.bytes}"
-    if content and row.sha256 and sha256_of(path) != row.sha256:
-        return "broken", f"{row.path}: has other bytes than when it came"
-    return "", ""
+        return "broken", f"{row.path}: has {size} bytes, had {row.bytes}", None
+    if not content:
+        return "", "", None
+    digest = sha256_of(path)
+    if row.sha256 and digest != row.sha256:
+        return "broken", f"{row.path}: has other bytes than when it came", None
+    return "", "", None if row.sha256 else digest
+
+# %% ../../nbs/library/data/08_listing.ipynb #f13e2aae
+def _broken(ledger: Ledger, root: Path, row, note: str) -> tuple:  # a row of the result
+    "Note a broken file and set it aside, so that the next run fetches it again."
+    path = root / row.path
+    os.replace(path, path.with_name(f"{path.name}.broken"))
+    ledger.note(row.data_set, row.item, "broken", note=note, tried=False)
+    return row.data_set, row.item, "broken", note
+
+
+def _present_rows(ledger: Ledger) -> list:
+    table = ledger.table()
+    return list(table[(table.state == "present") & (table.path != "")].itertuples())
+
+
+_CHANGES = ["data_set", "item", "state", "note"]
 
 
 def check_ledger(
@@ -168,18 +189,38 @@ def check_ledger(
     content: bool = False,  # read every byte of every file, not only its size
     threads: int | None = None,
 ) -> pd.DataFrame:  # data_set, item, state, note: what has changed
-    "Compare the files with what the ledger says of them, and write down what has changed."
-    root = Path(root)
+    """Compare the files with what the ledger says of them, and write down what has changed; a file
+    with other bytes is set aside as `<name>.broken`. With `content`, a file that came without a
+    hash gets one, for the next time.
+    """
+    root, changed = Path(root), []
     with Ledger(root) as ledger:
-        table = ledger.table()
-        rows = list(table[(table.state == "present") & (table.path != "")].itertuples())
+        rows = _present_rows(ledger)
         with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
             states = list(pool.map(lambda row: _changed(root, row, content), rows))
+        for row, (state, note, digest) in zip(rows, states, strict=True):
+            if state == "broken":
+                changed.append(_broken(ledger, root, row, note))
+            elif state:
+                ledger.note(row.data_set, row.item, state, note=note, tried=False)
+                changed.append((row.data_set, row.item, state, note))
+            elif digest:
+                size = (root / row.path).stat().st_size
+                kept = dict(note=row.note, source=row.source, path=row.path, tried=False)
+                ledger.note(row.data_set, row.item, "present", size=size, sha256=digest, **kept)
+    return pd.DataFrame(changed, columns=_CHANGES)
+
+# %% ../../nbs/library/data/08_listing.ipynb #ff927b78
+def note_broken(
+    root: str | Path,
+    files: pd.DataFrame,  # of `check_data`
+) -> pd.DataFrame:  # data_set, item, state, note
+    "The same for fetched videos that cannot be decoded."
+    why = dict(files.loc[files.status != "ok", ["file", "why"]].itertuples(index=False))
+    with Ledger(root) as ledger:
+        rows = [row for row in _present_rows(ledger) if one_line(row.path) in why]
         changed = [
-            (row.data_set, row.item, state, note)
-            for row, (state, note) in zip(rows, states, strict=True)
-            if state
+            _broken(ledger, Path(root), row, f"cannot be decoded: {why[one_line(row.path)]}")
+            for row in rows
         ]
-        for data_set, item, state, note in changed:
-            ledger.note(data_set, item, state, note=note, tried=False)
-    return pd.DataFrame(changed, columns=["data_set", "item", "state", "note"])
+    return pd.DataFrame(changed, columns=_CHANGES)

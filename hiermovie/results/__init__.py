@@ -31,7 +31,7 @@ __getattr__, __dir__, __all__ = door(
     """,
     reference="TABLES keep_reference compare_tables compare_claims check",
     budget="""
-        forward_flops kept_bytes meta Machine Work paper_work plan show_growth
+        forward_flops kept_bytes meta Machine Work CONVERSION paper_work plan show_growth
         show_assumptions
     """,
 )

@@ -132,7 +132,7 @@ class LazyStore(Mapping):
         folder: str | Path,
         sizes: dict,  # name -> number of events, or of instances
         dim: int,  # D
-        memory: int = 2**29,
+        memory: int = 2**28,
     ):
         self.folder, self.sizes, self.dim, self.memory = Path(folder), sizes, dim, memory
         self._kept, self._bytes = {}, 0

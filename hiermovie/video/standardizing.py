@@ -8,13 +8,12 @@ __all__ = ['ROWS', 'Rows', 'mean_and_spread']
 # %% ../../nbs/library/2_video/07a_standardizing.ipynb #149e0a1f
 from collections.abc import Iterator, Mapping
 
-import numpy as np
 import torch
 
 from .features import event_counts
 
 # %% ../../nbs/library/2_video/07a_standardizing.ipynb #07b80898
-ROWS = 50_000  # events of a block: 0.5 GB of features with 2,304 numbers
+ROWS = 20_000  # events of a block: 0.2 GB of features with 2,304 numbers
 
 
 class Rows:

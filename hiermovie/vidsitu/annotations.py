@@ -11,7 +11,6 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ..base import InputError, read_json, rng
@@ -190,7 +189,7 @@ class SegmentFeatures(torch.utils.data.Dataset):
         "All of them."
         return torch.stack(list(self))
 
-
+# %% ../../nbs/library/5_vidsitu/09_annotations.ipynb #951a0fbe
 def open_features(
     segments: Segments, store, allow_missing: bool = False
 ) -> tuple:  # (Segments that have features, SegmentFeatures)
@@ -219,7 +218,7 @@ def open_features(
             raise InputError(f"{store}: {s} has {have[s]} events, expected 5")
     return kept, SegmentFeatures(read_store(store, kept.ids)[0])
 
-
+# %% ../../nbs/library/5_vidsitu/09_annotations.ipynb #47768481
 def with_features(
     segments: Segments, store, allow_missing: bool = False
 ) -> tuple:  # (Segments that have features, float32 (N, 5, D))

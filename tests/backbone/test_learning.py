@@ -17,7 +17,17 @@ from hiermovie.contextualizer import (
     Targets,
     retrieval,
 )
-from hiermovie.video import LabelledClips, Sequences, pad_sequences, read_kinetics, usable_videos
+from hiermovie.video import (
+    FeatureStore,
+    LabelledClips,
+    Rows,
+    Sequences,
+    pad_sequences,
+    read_kinetics,
+    save_features,
+    usable_videos,
+    write_index,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -72,6 +82,31 @@ def test_contextualizer_overfits_16_sequences():
             3e-3,
         )
         assert log.loss.iloc[-10:].mean() < good * log.loss.iloc[:10].mean(), loss
+
+
+def losses_of(features, rows) -> list:
+    torch.manual_seed(0)
+    model = MaskPrediction(
+        Contextualizer(ContextualizerConfig(12, 16, 1, 4, 32, 0.0)).standardize(rows),
+        Targets(rows, "whitened", 6),
+    )
+    batches = Batches(Sequences(features, 5), 8, collate=Sequences.collate)
+    return fit(model, lambda m, b: m(*b), batches, 3, 1e-3).loss.tolist()
+
+
+@pytest.mark.parametrize("memory", [0, 500, 2**20])  # bytes that a store may keep
+def test_a_store_gives_the_losses_of_arrays_in_memory(tmp_path, memory):
+    rng = np.random.default_rng(0)
+    films = {f"film{k}": rng.standard_normal((5 + k, 12)).astype(np.float32) for k in range(20)}
+    for name, film in films.items():
+        save_features(tmp_path, name, film)
+    write_index(tmp_path, list(films))
+    sizes = {name: len(film) for name, film in films.items()}
+    store = FeatureStore(tmp_path, sizes, 12, memory)
+    for block in (50, 1000):  # events: six blocks, or one
+        in_memory = losses_of(films, Rows(films, rows=block))
+        assert losses_of(store, Rows(store, rows=block)) == in_memory
+    assert sum(x.nbytes for x in store._kept.values()) <= memory
 
 
 def test_unpredictable_events_are_not_predicted():

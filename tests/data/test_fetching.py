@@ -22,6 +22,7 @@ from hiermovie.data import (
     Ledger,
     Patience,
     Tools,
+    check_ledger,
     fetch_drive,
     fetch_file,
     fetch_files,
@@ -169,6 +170,20 @@ def test_a_full_disk_is_told_and_what_has_come_is_kept(tmp_path, monkeypatch):
             assert set(ledger.table("films").state) == {"present"}
         ranges = [asked for path, asked in server.asked if path == "/b"]
     assert ranges[0] is None and ranges[1].startswith("bytes=")
+
+
+def test_a_file_that_was_damaged_later_is_set_aside_and_fetched_again(tmp_path):
+    with Served({"/a": [body(DATA)] * 2}) as server:
+        manifest = read_manifest(manifest_of(tmp_path, dict(a=(f"{server.base}/a", {}))))
+        root, file = tmp_path / "data", tmp_path / "data/films/a.bin"
+        for damage in (b"short", DATA[::-1]):
+            with Ledger(root) as ledger:
+                fetch_files(manifest, Tools(root, "films", ledger, QUICK))
+            assert check_ledger(root, content=True).empty
+            file.write_bytes(damage)
+            assert len(check_ledger(root)) == (len(damage) != len(DATA))  # sizes only
+            assert len(check_ledger(root, content=True)) == (len(damage) == len(DATA))
+            assert file.with_name("a.bin.broken").read_bytes() == damage and not file.exists()
 
 
 def test_what_a_list_names_is_wanted_before_the_list_is_done(tmp_path):
