@@ -387,7 +387,7 @@ def run_data_own(
     See nbs/library/data/13_own_annotations.ipynb.
     """
     from hiermovie.base import InputError
-    from hiermovie.data import write_own_lvu, write_own_vidsitu
+    from hiermovie.data import write_own_films, write_own_lvu, write_own_vidsitu
 
     if lvu:
         classes = write_own_lvu(table, lvu, out)
@@ -397,6 +397,11 @@ def run_data_own(
         raise InputError("data own: --films is missing (or --lvu, for classes of whole videos)")
     segments = write_own_vidsitu(table, films, out)
     print(f"{out}/vidsitu: {len(segments)} segments of ten seconds")
+    found = write_own_films(films, out)
+    print(
+        f"{out}/movieclips: {found['films']} films; {out}/kinetics: {found['clips']} clips of them"
+    )
+    print(f"next: make reproduce PROFILE=own DATA={out}")
     return 0
 
 # %% ../../nbs/library/8_app/03_cli.ipynb #0ee78530

@@ -33,5 +33,7 @@ __getattr__, __dir__, __all__ = door(
         TOTALS split_shares score_bounds as_counts write_shares root_shares show_shares
     """,
     programs="fetch_data_set tell_coverage fetch_program run_program",
-    own_annotations="read_events write_own_vidsitu write_own_lvu",
+    own_annotations="""
+        read_events LEAST_VOTES write_own_vidsitu CLIP_S write_own_films write_own_lvu
+    """,
 )
