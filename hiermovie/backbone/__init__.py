@@ -11,8 +11,8 @@ from ..base.doors import door
 __getattr__, __dir__, __all__ = door(
     __name__,
     checkpoints="""
-        from_caffe2 from_pyslowfast read_weights without_wrappers read_foreign DEPTHS
-        architecture
+        from_caffe2 from_pyslowfast read_weights without_wrappers inner_network read_foreign
+        DEPTHS KINDS architecture
     """,
     encoders="""
         FewChannels SlowFastConfig SlowFast SlowConfig Slow ClipConfig ClipBackbone MODELS

@@ -11,7 +11,8 @@ from ..base.doors import door
 __getattr__, __dir__, __all__ = door(
     __name__,
     encoder="""
-        sinusoids ContextualizerConfig Contextualizer attention show_attention principal
+        sinusoids fairseq_sinusoids ContextualizerConfig first_positions
+        dropout_on_blocks_only Contextualizer attention show_attention principal
         show_before_after save_contextualizer load_contextualizer
     """,
     mask_prediction="""

@@ -28,8 +28,8 @@ __getattr__, __dir__, __all__ = door(
     """,
     object_transformer="""
         ObjectConfig tokens_of collate_tokens InstanceWindows ObjectTransformer show_window
-        mask_tracks ActionScores load_actions sigmoid_kl compatibility ObjectPretraining
-        InstancePairs save_objects load_objects build_objects ObjectModel
+        mask_tracks ActionScores load_actions sigmoid_kl compatibility prediction_head
+        ObjectPretraining InstancePairs save_objects load_objects build_objects ObjectModel
     """,
     fusion="fuse choose_weight FusedWindows FusedModel",
     audit="""

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ObjectConfig', 'tokens_of', 'collate_tokens', 'InstanceWindows', 'ObjectTransformer', 'show_window', 'mask_tracks',
-           'ActionScores', 'load_actions', 'sigmoid_kl', 'compatibility', 'ObjectPretraining', 'InstancePairs',
-           'save_objects', 'load_objects', 'build_objects', 'ObjectModel']
+           'ActionScores', 'load_actions', 'sigmoid_kl', 'compatibility', 'prediction_head', 'ObjectPretraining',
+           'InstancePairs', 'save_objects', 'load_objects', 'build_objects', 'ObjectModel']
 
 # %% ../../nbs/library/6_lvu/10_object_transformer.ipynb #eab5fb7a
 from dataclasses import asdict, dataclass
@@ -51,12 +51,21 @@ class ObjectConfig:
             raise InputError(f"width {self.width}: must be a multiple of heads {self.heads}")
 
 
-def _three(x, low, high, size):
-    "Distances from the first, to the last and from the middle, as rows of tables."
-    return [
-        np.clip(v, 0, n - 1)
-        for v, n in ((x - low, size), (high - x, size), (x - (low + high) // 2 + size, 2 * size))
-    ]
+def _three(x, middle, size: int) -> list:
+    "Distances from the first, to the last and from the middle one, as rows of tables."
+    first, last = (x.min(), x.max()) if len(x) else (0, 0)
+    rows = ((x - first, size), (last - x, size), (x - middle + size, 2 * size))
+    return [np.clip(row, 0, n - 1) for row, n in rows]
+
+
+def _middles(seconds, shots) -> tuple:  # (second, shot)
+    "The middle of the time, and the shot of the instance that is nearest to it."
+    if not len(seconds):
+        return 0, 0
+    middle = (seconds.min() + seconds.max()) // 2
+    away = abs(seconds - middle)
+    nearest = seconds[away == away.min()].min()  # of two that are as near, the earlier one
+    return middle, shots[seconds == nearest][-1]
 
 # %% ../../nbs/library/6_lvu/10_object_transformer.ipynb #205c40ab
 def tokens_of(
@@ -78,8 +87,9 @@ def tokens_of(
     _, first, track = np.unique(tracks, return_index=True, return_inverse=True)
     # in testing by first appearance
     name = np.argsort(np.argsort(first)) if r is None else r.permutation(len(first))
-    t, s = ((v.min(), v.max()) if len(rows) else (0, 0) for v in (seconds, shots))
-    numbers = [name[track], *_three(seconds, *t, cfg.window_s), *_three(shots, *s, cfg.tokens)]
+    second, shot = _middles(seconds, shots)
+    times, cuts = _three(seconds, second, cfg.window_s), _three(shots, shot, cfg.tokens)
+    numbers = [name[track], *times, *cuts]
     return features, code, np.stack(numbers, 1).astype(np.int64)
 
 # %% ../../nbs/library/6_lvu/10_object_transformer.ipynb #690663de
@@ -307,6 +317,13 @@ def compatibility(
     logits = (z @ z.T / temperature).fill_diagonal_(-torch.inf)
     return F.cross_entropy(logits, torch.arange(2 * B, device=z.device).roll(B))
 
+# %% ../../nbs/library/6_lvu/10_object_transformer.ipynb #4462d1dc
+def prediction_head(width: int, dim: int) -> nn.Sequential:
+    "Linear-GELU-LayerNorm-Linear: (.., width) to (.., dim)."
+    return nn.Sequential(
+        nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width), nn.Linear(width, dim)
+    )
+
 # %% ../../nbs/library/6_lvu/10_object_transformer.ipynb #a135b7e5
 class ObjectPretraining(nn.Module):
     "Two batches of windows of the same videos to the loss of pretraining."
@@ -333,8 +350,8 @@ class ObjectPretraining(nn.Module):
         self.share = share
         self.split = (token, swap)
         self.temperature = temperature
-        self.predict = nn.Linear(transformer.cfg.width, targets.dim)
-        self.project = nn.Linear(transformer.cfg.width, 128)
+        self.predict = prediction_head(transformer.cfg.width, targets.dim)
+        self.project = prediction_head(transformer.cfg.width, 128)
         self.compatibility_weight, self.scores_weight = compatibility_weight, scores_weight
 
     def forward(self, first, second, generator=None):

@@ -37,10 +37,12 @@ __getattr__, __dir__, __all__ = door(
         predict_verbs save_head load_head
     """,
     words="""
-        train_bpe gpt2_bpe SIGNS TAGS RoleVocabulary encode_roles decode_roles role_tokens
+        train_bpe gpt2_bpe SIGNS SPACE TAGS RoleVocabulary encode_roles decode_roles
+        role_tokens
     """,
-    generation="Cache TxD Generation repeats generate GPT2",
+    generation="Cache TxD txd_as_released Generation repeats generate GPT2",
     roles="RoleModel build_decoder role_loss predict_roles",
+    released_roles="pytorch_layer load_released_roles",
     relations="""
         PAIRS relation_targets TextEncoder PretrainedText event_text text_tokens
         RelationModel relation_loss class_weights predict_relations text_reader text_model

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..base import InputError, on_device
 from .annotations import Segments
-from .generation import GPT2, Generation, TxD, generate
+from .generation import GPT2, Generation, TxD, generate, txd_as_released
 from .predictions import EVENTS
 from .trunk import OnTrunk, Trunk
 from .words import RoleVocabulary, decode_roles
@@ -25,7 +25,8 @@ class RoleModel(OnTrunk):
         super().__init__()
         self.trunk = trunk
         self.decoder = decoder
-        self.to_memory = nn.Linear(trunk.dim, decoder.width)
+        fits = trunk.dim == decoder.width
+        self.to_memory = nn.Identity() if fits else nn.Linear(trunk.dim, decoder.width)
 
     def memory(self, features):
         return self.to_memory(self.trunk(features)).flatten(0, 1)[:, None]  # (5B, 1, width)
@@ -46,14 +47,20 @@ def build_decoder(
     ffn: int = 2048,
     dropout: float = 0.1,
     max_len: int = 60,
+    as_released: bool = False,  # txd: with `txd_as_released`
 ):
     """The decoder of a role model, by the word that the profiles use; a GPT-2 with weights has its
     own sizes.
     """
     if kind == "txd" and weights:
         raise InputError("decoder_weights: only for the decoder gpt2")
+    if kind != "txd" and as_released:
+        raise InputError(
+            f"as_released: the release has no decoder {kind} of its own kind, only txd"
+        )
     if kind == "txd":
-        return TxD(len(words), width, depth, heads, ffn, dropout, max_len)
+        released = txd_as_released(words.pad) if as_released else {}
+        return TxD(len(words), width, depth, heads, ffn, dropout, max_len, **released)
     if kind == "gpt2":
         return GPT2(
             len(words), weights or None, words.piece, width, depth, heads, ffn, dropout, max_len
@@ -97,6 +104,8 @@ def predict_roles(
         for k in range(0, len(features), batch):
             memory = model.memory(features[k : k + batch].to(device))
             first = start[k : k + batch].flatten().to(device)
+            if rules.end_first:
+                first = torch.stack([torch.full_like(first, words.end), first], 1)
             made = generate(model.decoder, memory, first, words.end, words.pad, rules)
             tokens += made.tolist()
     out = []

@@ -31,8 +31,9 @@ class Trunk(nn.Module):
         both: bool = True,  # both: contextualized beside raw features
         dropout: float = 0.0,
         rate: float = 1.0,  # of the contextualizer's learning rate; 0: frozen
-        alone: bool = False,
-    ):  # control: the contextualizer is shown one event at a time
+        alone: bool = False,  # control: the contextualizer is shown one event at a time
+        project: int = 0,  # no contextualizer: width of two linear layers in its place; 0: none
+    ):
         super().__init__()
         if not rate >= 0:
             raise InputError(f"contextualizer_rate {rate}: must not be below 0")
@@ -45,6 +46,12 @@ class Trunk(nn.Module):
         self.drop = nn.Dropout(dropout)
         D = features.shape[-1]
         self.dim = D if contextualizer is None else contextualizer.cfg.width + D * both
+        self.project = None
+        if contextualizer is None and project:
+            self.project = nn.Sequential(
+                nn.Linear(D, project), nn.ReLU(), nn.Linear(project, project)
+            )
+            self.dim = project
         self.rate = rate
         if contextualizer is not None and rate == 0:
             contextualizer.requires_grad_(False)
@@ -52,7 +59,7 @@ class Trunk(nn.Module):
     def forward(self, features, pad_mask=None):
         x = (features - self.mean) / self.std
         if self.contextualizer is None:
-            return self.drop(x)
+            return self.project(self.drop(x)) if self.project else self.drop(x)
         c = (
             self.contextualizer(features.flatten(0, 1)[:, None]).view(*features.shape[:2], -1)
             if self.alone
@@ -71,11 +78,12 @@ def build_trunk(
     rate: float = 1.0,
     backbone: str | None = None,  # maker of the features, to be compared with the checkpoint's
     alone: bool = False,
+    project: int = 0,  # kind none: width of the two linear layers in place of a contextualizer
 ) -> Trunk:
     "The trunk of a head, by the word that the profiles use."
     D = features.shape[-1]
     if kind == "none":
-        return Trunk(features, dropout=dropout)
+        return Trunk(features, dropout=dropout, project=project)
     if kind == "scratch":
         c = Contextualizer(ContextualizerConfig(D, **(arch or {}))).standardize(features)
     elif kind == "pretrained":

@@ -586,10 +586,10 @@ def test_coverage_is_written_whatever_happens(tmp_path, monkeypatch):
     )
     real = hiermovie.backbone.extraction.save_features
 
-    def full(store, name, x):
+    def full(store, name, *rest):
         if name == "other":
             raise KeyboardInterrupt
-        real(store, name, x)
+        real(store, name, *rest)
 
     monkeypatch.setattr("hiermovie.backbone.extraction.save_features", full)
     with pytest.raises(KeyboardInterrupt):
