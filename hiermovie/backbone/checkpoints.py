@@ -199,9 +199,7 @@ def _config(text, path):  # what PySlowFast's stored configuration says of the i
             f"{path}: trained on clips normalized with mean {data.get('MEAN')} and standard "
             f"deviation {data.get('STD')}; here clips have 0.45 and 0.225"
         )
-    found = dict(
-        alpha=slowfast.get("ALPHA"), frames=data.get("NUM_FRAMES"), size=data.get("TEST_CROP_SIZE")
-    )
+    found = dict(alpha=slowfast.get("ALPHA"), frames=data.get("NUM_FRAMES"))
     return {k: v for k, v in found.items() if v}
 
 # %% ../../nbs/library/3_backbone/01_checkpoints.ipynb #7988b077

@@ -26,6 +26,7 @@ from hiermovie.base import (
     Count,
     Coverage,
     InputError,
+    NotNegative,
     Positive,
     Whole,
     evaluating,
@@ -75,6 +76,7 @@ class Cutting:
 
     convention: Literal["time", "vidsitu"] = "time"
     event_s: Positive = 2.0  # seconds per event
+    clip_s: NotNegative = 0.0  # seconds that a clip spans, around its event's middle; 0: event_s
     n_events: Whole | None = None  # exactly so many; None: as many as the video has
     batch: Whole = 16  # clips at a time
     threads: Whole = 1  # decoder threads
@@ -86,14 +88,18 @@ class Cutting:
         if self.convention == "vidsitu":
             return [vidsitu_times(e, T) for e in range(self.n_events or 5)]
         if self.n_events:
-            return [
-                clip_times(a, b, T)
-                for a, b in cut_events(self.n_events * self.event_s, self.event_s)
-            ]
+            spans = self.spans(self.n_events * self.event_s)
+            return [np.maximum(clip_times(a, b, T), 0) for a, b in spans]
         duration = probe(path).duration
-        return [
-            within(clip_times(a, b, T), duration) for a, b in cut_events(duration, self.event_s)
-        ]
+        return [within(clip_times(a, b, T), duration) for a, b in self.spans(duration)]
+
+    def spans(self, duration: float) -> list:  # [(start_s, end_s), ...]
+        "What the clips of a film's events show."
+        events = cut_events(duration, self.event_s)
+        if not self.clip_s:
+            return events
+        middles = [(a + b) / 2 for a, b in events]
+        return [(m - self.clip_s / 2, m + self.clip_s / 2) for m in middles]
 
 # %% ../../nbs/library/3_backbone/06_extraction.ipynb #4d4f1dd1
 def _put(box: queue.Queue, stop: threading.Event, item) -> None:
@@ -213,9 +219,12 @@ def video_features(
     threads: int = 1,
     n_events: int | None = None,
     convention: str = "time",
+    clip_s: float = 0.0,
 ) -> np.ndarray:  # float32 (E, D)
-    "One feature per event of a video file, for a model with a `cfg` of frames and size."
-    cut = Cutting(convention, event_s, n_events, batch, threads)
+    """One feature per event of a video file, for a model with a `cfg` of frames and size; see
+    `Cutting`.
+    """
+    cut = Cutting(convention, event_s, clip_s, n_events, batch, threads)
     with contextlib.closing(features_of(model, [path], cut)) as found:
         _, features, error = next(found)
     if error:

@@ -336,12 +336,20 @@ class MoDist(nn.Module):
 def motion_backbone(
     cfg,  # SlowFastConfig or SlowConfig of the visual pathway
     width: int | None = None,  # channels of the stem; None: half of the visual pathway's
+    stem_kernel: int = 1,  # frames that the first convolution sees; MaCLR: 5
 ) -> nn.Module:
-    """A Slow network as deep as the visual one, without kernels over time, for motion clips of the
-    same number of frames.
+    """A Slow network as deep as the visual one, without kernels over time behind its stem, for
+    motion clips of the same number of frames.
     """
     from hiermovie.backbone.encoders import Slow, SlowConfig
 
     return Slow(
-        SlowConfig(cfg.depth, width or cfg.width // 2, cfg.frames, cfg.size, kernels=(1, 1, 1, 1))
+        SlowConfig(
+            cfg.depth,
+            width or cfg.width // 2,
+            cfg.frames,
+            cfg.size,
+            stem_kernel,
+            kernels=(1, 1, 1, 1),
+        )
     )

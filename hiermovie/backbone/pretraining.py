@@ -23,7 +23,9 @@ from .contrastive import ContrastiveModel, TwoViews
 from .encoders import Slow, SlowConfig, SlowFast, SlowFastConfig, save_backbone
 from .motion import MoDist, VisualAndMotion, motion_backbone
 from hiermovie.base import (
+    OPTIMIZERS,
     Batches,
+    BelowOne,
     Count,
     FitOptions,
     InputError,
@@ -60,8 +62,11 @@ class PretrainConfig:
     width: Whole = 16  # of the stem; paper: 64
     frames: Whole = 8  # per clip; paper: 32
     size: Whole = 64  # pixels; paper: 224
+    stem_kernel: Whole = 1  # slow: frames that the first layer looks at; CVRL's R3D, MaCLR: 5
+    stem_stride: Whole = 1  # slow: every how many frames; CVRL's R3D, MaCLR: 2
     clip_s: Positive = 2.0  # seconds per clip
     labelled: Count = 0  # supervised: only so many labelled clips; 0: all
+    dropout: BelowOne = 0.0  # supervised: before the classifier; PySlowFast: 0.5
     epochs: Whole = 1
     batch: Whole = 16  # clips or pairs of views, in all processes; a step has `accumulate` of these
     lr: Positive = 1e-3
@@ -80,14 +85,23 @@ class PretrainConfig:
     queue: Whole = 65536  # modist; fewer than there are videos, see 04_motion
     momentum: Share = 0.999  # modist: of the slow copies
     flow_size: Count = 0  # modist: side of the frames from which flow is computed; 0: as they are
+    motion_kernel: Whole = 1  # modist: frames that the motion network's first layer sees; MaCLR: 5
+    motion_width: Count = 0  # modist: channels of its stem; 0: half of width; MaCLR: an eighth
     workers: Count = 0  # decoding processes, per training process
     memory: bool = False  # keep decoded videos (in each decoding process)
-    optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
+    optimizer: Literal[OPTIMIZERS] = "adamw"
     accumulate: Whole = 1
     bf16: bool = False
     channels_last: bool = True
     compile: bool = False
     save_every: Count = 0  # steps; 0: once per epoch
+
+    def __post_init__(self):
+        if self.network != "slow" and (self.stem_kernel, self.stem_stride) != (1, 1):
+            raise InputError(
+                f"stem_kernel {self.stem_kernel}, stem_stride {self.stem_stride}: of the network "
+                f"slow, not of {self.network}"
+            )
 
 # %% ../../nbs/library/3_backbone/05_pretraining.ipynb #91d39b72
 def config_from(
@@ -105,12 +119,13 @@ def config_from(
 class Classifier(nn.Module):
     "Backbone and a linear layer; clips and classes to the cross entropy."
 
-    def __init__(self, backbone, classes: int):
+    def __init__(self, backbone, classes: int, dropout: float = 0.0):
         super().__init__()
         self.backbone, self.head = backbone, nn.Linear(backbone.dim, classes)
+        self.drop = nn.Dropout(dropout)
 
     def forward(self, clips, labels):
-        return F.cross_entropy(self.head(self.backbone(clips)), labels)
+        return F.cross_entropy(self.head(self.drop(self.backbone(clips))), labels)
 
 
 @dataclass
@@ -125,7 +140,8 @@ class Pretraining:
 # %% ../../nbs/library/3_backbone/05_pretraining.ipynb #0f2a9e95
 def _network(cfg: PretrainConfig):
     if cfg.network == "slow":
-        return Slow(SlowConfig(cfg.depth, cfg.width, cfg.frames, cfg.size))
+        stem = (cfg.stem_kernel, cfg.stem_stride)
+        return Slow(SlowConfig(cfg.depth, cfg.width, cfg.frames, cfg.size, *stem))
     return SlowFast(SlowFastConfig(cfg.depth, cfg.width, frames=cfg.frames, size=cfg.size))
 
 
@@ -136,7 +152,9 @@ def _supervised(cfg, net, videos, infos, **shared) -> Pretraining:
         rule = "every video needs a class, and there must be two at least"
         raise InputError(f"supervised: {rule}; found {found}")
     data = LabelledClips(videos.iloc[: cfg.labelled or None], infos, classes, **shared)
-    return Pretraining(Classifier(net, len(classes)), net, data, float(np.log(len(classes))))
+    return Pretraining(
+        Classifier(net, len(classes), cfg.dropout), net, data, float(np.log(len(classes)))
+    )
 
 
 def _cvrl(cfg, net, videos, infos, **shared) -> Pretraining:
@@ -154,7 +172,8 @@ def _modist(cfg, net, videos, infos, **shared) -> Pretraining:
     flow = dict(strength=cfg.strength, flow_size=cfg.flow_size or None)
     data = VisualAndMotion(infos, **flow, **shared)
     head = (cfg.hidden, cfg.projection, cfg.queue, cfg.momentum, cfg.temperature)
-    model = MoDist(net, motion_backbone(net.cfg), *head)
+    motion = motion_backbone(net.cfg, cfg.motion_width or None, cfg.motion_kernel)
+    model = MoDist(net, motion, *head)
     return Pretraining(model, net, data, 3 * float(np.log(1 + cfg.queue)))
 
 

@@ -42,15 +42,15 @@ __getattr__, __dir__, __all__ = door(
         need_value
     """,
     sweeps="Different Sweep sweep_runs",
-    profiles="Profile read_profile",
+    profiles="Profile with_preset read_profile",
     plans="""
         unfinished_below is_finished make_plan why_again to_do tell_plan need_run_folders
         move_roots
     """,
     execution="stage_arguments run_notebook main",
     training="""
-        cosine_warmup Batches mine_of LARS make_optimizer save_state load_state FitOptions
-        to_device Stepper COLUMNS fit show_log
+        cosine_warmup SCHEDULES rate_factor Batches mine_of LARS OPTIMIZERS make_optimizer
+        save_state load_state FitOptions to_device Stepper COLUMNS fit show_log
     """,
     intervals="youtube_of wilson draws interval bootstrap paired_bootstrap",
 )

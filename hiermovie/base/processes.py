@@ -54,16 +54,17 @@ def evaluating(model):
 
 @contextlib.contextmanager
 def on_device(model):
-    """The model in evaluation mode on this process's device, which is given; afterwards it is on
-    the CPU again, in the mode in which it was.
+    """The model in evaluation mode on this process's device, which is given; afterwards it is
+    where it was before, in the mode in which it was.
     """
     device = pick_device()
+    before = next((p.device for p in model.parameters()), torch.device("cpu"))
     with evaluating(model):
         try:
             model.to(device)
             yield device
         finally:
-            model.cpu()
+            model.to(before)
 
 # %% ../../nbs/library/base/07_processes.ipynb #617fbcdf
 @contextlib.contextmanager

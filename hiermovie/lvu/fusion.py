@@ -101,6 +101,9 @@ class FusedWindows:
     def has(self, video):
         return self.scene.has(video) and self.instance.has(video)
 
+    def count(self, video) -> int:
+        return len(self._starts(video))
+
     def _starts(self, video):  # (first event, one past the last), second
         return [
             (w, round(k * self.scene.kw["step_s"]))

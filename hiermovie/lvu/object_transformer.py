@@ -135,6 +135,9 @@ class InstanceWindows:
     def has(self, video):
         return video in self.instances
 
+    def count(self, video) -> int:
+        return len(self.starts(video))
+
     def starts(self, video):
         s = self.instances[video].seconds
         last = max(s[0], s[-1] - self.cfg.window_s + 1)

@@ -16,7 +16,7 @@ from torch import nn
 from ..base import InputError, rng, to_device
 from .scores import aggregate
 from .windowing import windows
-from ..video import pad_sequences
+from ..video import event_count, pad_sequences
 from ..vidsitu import OnTrunk, Trunk
 
 # %% ../../nbs/library/6_lvu/04_scene_model.ipynb #764c85b5
@@ -59,6 +59,9 @@ class SceneWindows:
     def has(self, video):
         return video in self.features
 
+    def count(self, video) -> int:
+        return len(windows(event_count(self.features, video), **self.kw))
+
     def draw(self, video, r: np.random.Generator):  # a random window (E, D)
         x = self.features[video]
         w = windows(len(x), **self.kw)
@@ -74,11 +77,12 @@ class SceneWindows:
 
 # %% ../../nbs/library/6_lvu/04_scene_model.ipynb #1a193e29
 class TaskWindows(torch.utils.data.Dataset):
-    """One random window per video and epoch: (window, target), of the videos that there are windows
-    of.
+    """As many random windows an epoch as there are videos with windows: (window, target). One of
+    each video, or, `weighted`, drawn from all windows of all videos, as in the release: a long
+    video counts more.
     """
 
-    def __init__(self, table, windows, seed: int = 0):
+    def __init__(self, table, windows, seed: int = 0, weighted: bool = False):
         self.rows = [
             (v, y) for v, y in zip(table.video_id, table.target, strict=True) if windows.has(v)
         ]
@@ -87,6 +91,10 @@ class TaskWindows(torch.utils.data.Dataset):
         self.epoch = 0
         if not self.rows:
             raise InputError(f"LVU: features for none of {len(table)} training videos")
+        self.share = None
+        if weighted:
+            counts = np.array([windows.count(v) for v, _ in self.rows])
+            self.share = counts / counts.sum()
 
     def __len__(self):
         return len(self.rows)
@@ -95,9 +103,9 @@ class TaskWindows(torch.utils.data.Dataset):
         return self.rows[i][0]
 
     def __getitem__(self, i):
-        return self.windows.draw(
-            self.rows[i][0], rng(self.seed, "window", self.epoch, i)
-        ), self.rows[i][1]
+        r = rng(self.seed, "window", self.epoch, i)
+        video, target = self.rows[i if self.share is None else r.choice(len(self), p=self.share)]
+        return self.windows.draw(video, r), target
 
     def collate(self, items):
         xs, ys = zip(*items, strict=True)

@@ -59,16 +59,22 @@ def run_task(
     lr: float = 1e-3,
     weight_decay: float = 1e-2,
     choose: str = "val",  # or last: the last epoch, as in the release
+    schedule: str = "cosine",  # linear: the release's
+    weighted: bool = False,  # windows are drawn from all videos together, as in the release
 ) -> dict:  # scores, epoch (that was chosen), log, and the predictions for val and test
     """Fine-tune on the training videos, choose on the validation videos, score the test videos that
     there are windows of.
     """
     if choose not in ("val", "last"):
         raise InputError(f"choose {choose!r}: must be val or last")
-    data, classes = TaskWindows(splits["train"], windows, seed), task in LVU_CLASSES
+    data, classes = TaskWindows(splits["train"], windows, seed, weighted), task in LVU_CLASSES
     chosen = ChosenOnVal(model, task, windows, splits["val"]) if choose == "val" else None
     batches = Batches(data, batch, seed, collate=data.collate)
-    how = dict(seed=seed, desc=f"{task}, seed {seed}", options=FitOptions(each_epoch=chosen))
+    how = dict(
+        seed=seed,
+        desc=f"{task}, seed {seed}",
+        options=FitOptions(schedule=schedule, each_epoch=chosen),
+    )
     log = fit(model, lvu_loss, batches, epochs, lr, weight_decay, **how)
     epoch = chosen.restore() if chosen else epochs - 1
     with on_device(model):

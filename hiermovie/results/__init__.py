@@ -34,4 +34,5 @@ __getattr__, __dir__, __all__ = door(
         forward_flops kept_bytes meta Machine Work CONVERSION paper_work plan show_growth
         show_assumptions
     """,
+    as_released="Part parts",
 )

@@ -28,8 +28,8 @@ __getattr__, __dir__, __all__ = door(
     shards="write_shards read_shards",
     features="""
         cut_events show_events save_features read_features write_index read_index LazyStore
-        FeatureStore read_store event_counts pad_sequences random_window self_similarity
-        show_similarity
+        FeatureStore read_store event_counts event_count pad_sequences random_window
+        self_similarity show_similarity
     """,
     standardizing="ROWS Rows mean_and_spread",
     sequences="Sequences Mixed leave_out tested_videos",

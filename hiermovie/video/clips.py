@@ -21,10 +21,10 @@ def clip_times(start: float, end: float, T: int) -> np.ndarray:  # (T,), seconds
 
 
 def within(times: np.ndarray, duration: float) -> np.ndarray:  # seconds
-    """The same times, with those past the end of a video moved into its last frame: a film may be
-    shorter than a clip.
+    """The same times, with those before the first frame of a video moved to it, and those past the
+    end into the last one: a film may be shorter than a clip.
     """
-    return np.minimum(times, np.nextafter(duration, 0))
+    return np.clip(times, 0, np.nextafter(duration, 0))
 
 
 def looped(start: float, clip_s: float, T: int, length: float) -> np.ndarray:  # (T,), seconds

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['cut_events', 'show_events', 'save_features', 'read_features', 'write_index', 'read_index', 'LazyStore',
-           'FeatureStore', 'read_store', 'event_counts', 'pad_sequences', 'random_window', 'self_similarity',
-           'show_similarity']
+           'FeatureStore', 'read_store', 'event_counts', 'event_count', 'pad_sequences', 'random_window',
+           'self_similarity', 'show_similarity']
 
 # %% ../../nbs/library/2_video/07_features.ipynb #60f8a315
 from collections.abc import Mapping
@@ -208,8 +208,13 @@ def event_counts(
     features,  # mapping name -> (E, D), or a store
 ) -> dict:  # name -> E
     "How many events each video has; of a store, without reading it."
+    return {name: event_count(features, name) for name in features}
+
+
+def event_count(features, name: str) -> int:
+    "The same for one video."
     sizes = getattr(features, "sizes", None)
-    return {n: len(x) for n, x in features.items()} if sizes is None else dict(sizes)
+    return len(features[name]) if sizes is None else sizes[name]
 
 # %% ../../nbs/library/2_video/07_features.ipynb #66441434
 def pad_sequences(

@@ -44,12 +44,13 @@ __getattr__, __dir__, __all__ = door(
     roles="RoleModel build_decoder role_loss predict_roles",
     released_roles="pytorch_layer load_released_roles",
     relations="""
-        PAIRS relation_targets TextEncoder PretrainedText event_text text_tokens
-        RelationModel relation_loss class_weights predict_relations text_reader text_model
+        PAIRS CLASSES relation_targets TextEncoder PretrainedText with_roles event_text
+        text_tokens RelationModel relation_loss class_weights predict_relations text_reader
+        text_model
     """,
     end_to_end="SegmentClips EndToEnd clip_features",
     baselines="baseline score",
-    heads="HeadData train_heads head_metrics",
+    heads="HeadData CHOSEN_BY HeadTraining BestEpoch train_heads head_metrics",
     answers="answer_of show_answers",
     statistics="summary role_table relation_table show_statistics",
     ceilings="hidden_verbs best_verbs best_roles vidsitu_ceilings",

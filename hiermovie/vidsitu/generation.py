@@ -51,7 +51,7 @@ def _output(width: int, bottleneck: int, n_tokens: int) -> nn.Module:
     nn.init.normal_(wide.weight, std=bottleneck**-0.5)
     return nn.Sequential(narrow, wide)
 
-
+# %% ../../nbs/library/5_vidsitu/13_generation.ipynb #5d5fa765
 class TxD(nn.Module):
     """Decoder: memory (N, M, C) and tokens (N, L) to logits (N, L, tokens); sizes as VidSitu's TxD
     (`configs/vsitu_tx_cfgs/transformer.yaml`), the rest of the release by parameter (`TXD`).
@@ -231,7 +231,7 @@ def generate(
     length = (seq[..., 1:] != pad).sum(2)
     return seq[torch.arange(N), (score / length.clamp(min=1) ** rules.length_penalty).argmax(1)]
 
-
+# %% ../../nbs/library/5_vidsitu/13_generation.ipynb #e0bea4d3
 def _most_tokens(decoder, given: int, rules: Generation) -> int:
     "How long a sequence may get, with what is given before its first token."
     most = rules.max_tokens or decoder.max_len - given

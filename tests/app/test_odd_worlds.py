@@ -451,7 +451,7 @@ def test_profile_paper_runs_through_every_stage(tmp_path):
     assert code == 0, out + err[-4000:]
     assert all((tmp_path / "runs" / name / "metrics.json").is_file() for name in profile["runs"])
     assert (
-        load(tmp_path / "runs/backbone-cvrl/params.json")["weight_decay"] == 1e-06
+        load(tmp_path / "runs/backbone-cvrl/params.json")["weight_decay"] == 5e-07
         and load(tmp_path / "runs/lvu-objects/params.json")["lr"] == 2e-05
     )
     tables = {

@@ -112,6 +112,16 @@ def test_a_stage_depends_on_the_code_that_it_uses():
     assert ("vidsitu.answers", "show_answers") not in used
 
 
+@pytest.mark.parametrize("stage", ["40_verbs", "41_roles", "42_relations"])
+def test_the_paper_profile_has_the_heads_of_the_release(stage):
+    "Whatever the preset says, `paper` says the same; both are spelled out where they are read."
+    preset = yaml.safe_load((ROOT / "runs/presets.yaml").read_text())["as_released"][stage]
+    paper = yaml.safe_load((ROOT / "runs/profiles/paper.yaml").read_text())["defaults"][stage]
+    defaults = notebook_defaults(ROOT / f"nbs/stages/{stage}.ipynb")
+    assert set(preset) <= set(defaults)
+    assert {k: paper.get(k, defaults[k]) for k in preset} == preset
+
+
 def test_stages_use_every_parameter_that_names_a_file():
     names = {name for notebook in STAGES for name in notebook_defaults(notebook)}
     assert set(FILE_PARAMETERS) <= names
