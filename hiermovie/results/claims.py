@@ -523,11 +523,12 @@ def sentences(table: pd.DataFrame) -> list:  # of str
     held = tested[tested.verdict == "holds here"]
     opposite = tested[tested.detail == "the opposite is seen"]
     open_ones = (tested.detail == "no difference can be told").sum()
+    also = int((poster.verdict == "holds here").sum())
     counted = (
         f"Of {len(claims)} tests {len(held)} hold here, {len(claims) - len(tested)} cannot be "
         f"tested; in {open_ones} no difference can be told, in {len(opposite)} the opposite is "
         f"seen. Of the {len(poster)} for which the paper's poster has both rows "
-        f"{(poster.verdict == 'holds here').sum()} hold."
+        f"{also} hold{'s' if also == 1 else ''}."
     )
     if len(held):
         holds = f"What holds: {_named(held)}."
