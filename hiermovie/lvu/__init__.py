@@ -31,6 +31,7 @@ __getattr__, __dir__, __all__ = door(
         mask_tracks ActionScores load_actions sigmoid_kl compatibility prediction_head
         ObjectPretraining InstancePairs save_objects load_objects build_objects ObjectModel
     """,
+    released_objects="table_rows load_released_objects",
     fusion="fuse choose_weight FusedWindows FusedModel",
     audit="""
         census RELEASE RELEASE_OVERLAPS RELEASE_TOTAL overlaps show_overlaps PUBLISHED

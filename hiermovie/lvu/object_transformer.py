@@ -45,6 +45,7 @@ class ObjectConfig:
     dropout: BelowOne = 0.1
     tokens: Whole = 254  # instances per window, at most
     window_s: Whole = 60  # seconds
+    end_token: bool = False  # closes every window, as in the release
 
     def __post_init__(self):
         if self.width % self.heads:
@@ -192,6 +193,7 @@ class ObjectTransformer(nn.Module):
             enable_nested_tensor=False,
         )
         self.pool = nn.Sequential(nn.Linear(C, C), nn.Tanh())
+        self.end = nn.Parameter(0.02 * torch.randn(C)) if cfg.end_token else None
 
     def standardize(self, features):  # (N, D)
         mean, std = mean_and_spread(features)
@@ -214,9 +216,11 @@ class ObjectTransformer(nn.Module):
             + self.box(codes)
             + sum(e(numbers[..., k]) for k, e in enumerate(self.numbers))
         )
-        x = self.drop(self.norm(torch.cat([self.cls.expand(len(x), 1, -1), x], 1)))
-        y = self.encoder(x, src_key_padding_mask=F.pad(pad_mask, (1, 0)))
-        return self.pool(y[:, 0]), y[:, 1:]
+        signs = [self.cls] if self.end is None else [self.cls, self.end]
+        first, *last = (sign.expand(len(x), 1, -1) for sign in signs)
+        x = self.drop(self.norm(torch.cat([first, x, *last], 1)))
+        y = self.encoder(x, src_key_padding_mask=F.pad(pad_mask, (1, len(last))))
+        return self.pool(y[:, 0]), y[:, 1 : 1 + pad_mask.shape[1]]
 
 # %% ../../nbs/library/6_lvu/10_object_transformer.ipynb #4912c86b
 @as_written

@@ -227,8 +227,20 @@ _LVU = [
         "base/16_training",
     ),
     ("features", "as they are", "standardize: false", "by parameter", "nbs/stages/50_lvu.ipynb"),
-    ("end token", "closes every sequence", "none", "not equal", "not rebuilt yet"),
-    ("mask.bin, mask_compact.bin", "checkpoints", "not read", "not equal", "no converter yet"),
+    (
+        "end token",
+        "closes every sequence",
+        "end_token of ObjectConfig",
+        "by parameter",
+        "tests/lvu/test_released_objects.py",
+    ),
+    (
+        "mask.bin, mask_compact.bin",
+        "checkpoints",
+        "read",
+        "equal",
+        "tests/lvu/test_released_objects.py",
+    ),
     ("splits, targets, scores", "run.py", "the same numbers", "equal", "tests/lvu/test_lvu.py"),
 ]
 
