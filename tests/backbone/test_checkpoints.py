@@ -117,7 +117,7 @@ def test_features_equal_the_source_models(kind, source, tmp_path):
         ours.cfg.fusion_kernel,
         ours.cfg.frames,
     ) == (50, 16, 4, 8, 7, 32)
-    assert ours.cfg.size == (256 if kind == "pyslowfast" else 224)
+    assert ours.cfg.size == 224  # whatever the source was tested at
     heads = {
         "vidsitu": {"module.proj_head.0.weight", "module.proj_head.0.bias"},
         "pyslowfast": {"head.projection.weight", "head.projection.bias"},
