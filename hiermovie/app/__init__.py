@@ -13,8 +13,9 @@ __getattr__, __dir__, __all__ = door(
     evaluation="VidSituFiles LvuFiles evaluate_files show_scores",
     reproduction="need_package find_profile stage_environment failures reproduce",
     cli="""
-        program of_checkpoints of_data Convention run_features run_convert run_pretrain
-        run_extract Task Unit run_evaluate run_audit run_check run_data_check
-        run_data_status run_data_own run_data_convert run_reproduce main
+        program of_checkpoints of_data Convention run_features run_convert
+        run_convert_objects run_pretrain run_extract Task Unit run_evaluate run_audit
+        run_check run_data_check run_data_status run_data_own run_data_convert run_reproduce
+        main
     """,
 )

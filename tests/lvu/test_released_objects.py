@@ -6,7 +6,14 @@ import torch
 from conftest import ROOT
 from safetensors.torch import load_file
 
-from hiermovie.lvu import Instances, collate_tokens, load_released_objects, tokens_of
+from hiermovie.app.cli import main
+from hiermovie.lvu import (
+    Instances,
+    collate_tokens,
+    load_objects,
+    load_released_objects,
+    tokens_of,
+)
 
 STORED = load_file(ROOT / "tests/fixtures/lvu_object_transformer.safetensors")
 
@@ -38,6 +45,18 @@ def test_pooled_vector_and_every_instance_equal_the_release(released):
     assert difference(each, STORED["each"]) < 1e-5
     assert difference(heads["predict"](each), STORED["action"]) < 1e-5
     assert difference(heads["project"](pooled), STORED["same"]) < 1e-5
+
+
+@torch.no_grad()
+def test_the_program_converts_it(tmp_path):
+    state = {k.removeprefix("state."): v for k, v in STORED.items() if k.startswith("state.")}
+    torch.save({k: v.float() for k, v in state.items()}, tmp_path / "mask.bin")
+    sizes = ("--heads", "2", "--window-s", "10")
+    out = str(tmp_path / "objects.safetensors")
+    assert main(["checkpoint", "objects", str(tmp_path / "mask.bin"), out, *sizes]) == 0
+    model = load_objects(out, dim=6).eval()
+    pooled, _ = model(*collate_tokens([window(model.cfg)]))
+    assert difference(pooled, STORED["pooled"]) < 1e-5
 
 
 @torch.no_grad()
