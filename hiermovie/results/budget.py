@@ -154,7 +154,7 @@ def show_growth(hours: list, machine: Machine = Machine()):
     import matplotlib.pyplot as plt
 
     plans = [plan(paper_work(h), machine).set_index("stage") for h in hours]
-    fig, (a, b) = plt.subplots(1, 2, figsize=(8, 3))
+    fig, (a, b) = plt.subplots(1, 2, figsize=(9, 3.6))
     for stage in ("conversion of MovieClips", "features of MovieClips", "mask prediction"):
         a.plot(hours, [p.loc[stage, "hours"] for p in plans], marker="o", ms=3, label=stage)
     b.plot(
@@ -174,9 +174,12 @@ def show_growth(hours: list, machine: Machine = Machine()):
     for ax, label in ((a, f"hours on {machine.gpus} GPUs (SIMULATED)"), (b, "GiB")):
         ax.set_xscale("log")
         ax.set_yscale("log")
+        ax.set_xticks(hours, [f"{h:,}" for h in hours])
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.minorticks_off()
         ax.set_xlabel("hours of film")
         ax.set_ylabel(label)
-        ax.legend(fontsize=8)
+        ax.legend(fontsize=7, frameon=False)
     fig.tight_layout()
     return fig
 
