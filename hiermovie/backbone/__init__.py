@@ -25,6 +25,7 @@ __getattr__, __dir__, __all__ = door(
         optical_flow flow_edges shifted_starts motion_augments FlowEdges VisualAndMotion
         show_motion info_nce Queue Momentum ModalityHead MoDist motion_backbone
     """,
+    momentum_contrast="MoCo",
     pretraining="""
         PretrainConfig config_from Classifier Pretraining OBJECTIVES build prepare
         read_videos pretrain run_pretrain

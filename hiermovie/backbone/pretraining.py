@@ -21,6 +21,7 @@ from torch import nn
 
 from .contrastive import ContrastiveModel, TwoViews
 from .encoders import Slow, SlowConfig, SlowFast, SlowFastConfig, save_backbone
+from .momentum_contrast import MoCo
 from .motion import MoDist, VisualAndMotion, motion_backbone
 from hiermovie.base import (
     OPTIMIZERS,
@@ -55,7 +56,7 @@ class PretrainConfig:
     papers'.
     """
 
-    objective: Literal["supervised", "cvrl", "modist"] = "cvrl"
+    objective: Literal["supervised", "cvrl", "moco", "modist"] = "cvrl"
     seed: int = 0
     network: Literal["slowfast", "slow"] = "slowfast"
     depth: Whole = 18  # paper: 50
@@ -82,8 +83,8 @@ class PretrainConfig:
     layers: Count = 3  # cvrl: hidden layers of the head
     projection: Whole = 64  # CVRL, MoDist: 128
     temperature: Positive = 0.1
-    queue: Whole = 65536  # modist; fewer than there are videos, see 04_motion
-    momentum: Share = 0.999  # modist: of the slow copies
+    queue: Whole = 65536  # moco, modist; fewer than there are videos, see 04_motion
+    momentum: Share = 0.999  # moco, modist: of the slow copies
     flow_size: Count = 0  # modist: side of the frames from which flow is computed; 0: as they are
     motion_kernel: Whole = 1  # modist: frames that the motion network's first layer sees; MaCLR: 5
     motion_width: Count = 0  # modist: channels of its stem; 0: half of width; MaCLR: an eighth
@@ -157,18 +158,33 @@ def _supervised(cfg, net, videos, infos, **shared) -> Pretraining:
     )
 
 
-def _cvrl(cfg, net, videos, infos, **shared) -> Pretraining:
+def _two_views(cfg, infos, **shared) -> TwoViews:
     views = dict(strength=cfg.strength, apart=cfg.apart, crop=cfg.crop, aspect=cfg.aspect)
-    data = TwoViews(infos, light=cfg.light, **views, **shared)
+    return TwoViews(infos, light=cfg.light, **views, **shared)
+
+
+def _cvrl(cfg, net, videos, infos, **shared) -> Pretraining:
+    data = _two_views(cfg, infos, **shared)
     head = (cfg.hidden, cfg.layers, cfg.projection, cfg.temperature)
     guessing = float(np.log(2 * min(cfg.batch, len(data)) - 1))
     return Pretraining(ContrastiveModel(net, *head), net, data, guessing)
 
-
-def _modist(cfg, net, videos, infos, **shared) -> Pretraining:
+# %% ../../nbs/library/3_backbone/05_pretraining.ipynb #465391aa
+def _need_short_queue(cfg, infos) -> None:  # or a clip's own older keys would be wrong answers
     if cfg.queue > len(infos):
         most = f"must be at most the number of videos, {len(infos)}"
         raise InputError(f"parameter queue: {cfg.queue}, {most}")
+
+
+def _moco(cfg, net, videos, infos, **shared) -> Pretraining:
+    _need_short_queue(cfg, infos)
+    data = _two_views(cfg, infos, **shared)
+    head = (cfg.hidden, cfg.projection, cfg.queue, cfg.momentum, cfg.temperature)
+    return Pretraining(MoCo(net, *head), net, data, float(np.log(1 + cfg.queue)))
+
+
+def _modist(cfg, net, videos, infos, **shared) -> Pretraining:
+    _need_short_queue(cfg, infos)
     flow = dict(strength=cfg.strength, flow_size=cfg.flow_size or None)
     data = VisualAndMotion(infos, **flow, **shared)
     head = (cfg.hidden, cfg.projection, cfg.queue, cfg.momentum, cfg.temperature)
@@ -177,7 +193,7 @@ def _modist(cfg, net, videos, infos, **shared) -> Pretraining:
     return Pretraining(model, net, data, 3 * float(np.log(1 + cfg.queue)))
 
 
-OBJECTIVES = {"supervised": _supervised, "cvrl": _cvrl, "modist": _modist}
+OBJECTIVES = {"supervised": _supervised, "cvrl": _cvrl, "moco": _moco, "modist": _modist}
 
 
 def build(

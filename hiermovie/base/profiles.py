@@ -83,27 +83,29 @@ class _Stages:
         return dict(stage=stage, params=params)
 
 # %% ../../nbs/library/base/13_profiles.ipynb #814fbceb
-def with_preset(where: str, stage: str, params: dict, root: Path) -> dict:
-    """Parameters with those of the preset that they name; `InputError` names a parameter that
-    contradicts it, and lists the presets where there is none of that name.
+def with_preset(where: str, stage: str, defaults: dict, own: dict, root: Path) -> dict:
+    """Parameters of a run: the profile's defaults, over them those of the preset that is named,
+    over them the run's own. `InputError` names a parameter that contradicts the preset and stands
+    where it is named, or in the run; and lists the presets where there is none of that name.
     """
-    params = dict(params)
-    name = params.pop("preset", "")
+    name = (defaults | own).get("preset", "")
+    params = [{k: v for k, v in given.items() if k != "preset"} for given in (defaults, own)]
     if not name:
-        return params
+        return params[0] | params[1]
     path = need_file(root / "runs/presets.yaml", "file of presets")
     presets = read_yaml(path)
     if name not in presets or stage not in presets[name]:
         have = ", ".join(f"{k} (of {', '.join(v)})" for k, v in presets.items())
         raise InputError(f"{where}: preset {name!r} of {stage}; {path.name} has {have}")
     values = presets[name][stage]
-    for key, value in params.items():
+    beside = params[1] if "preset" in own else params[0] | params[1]
+    for key, value in beside.items():
         if key in values and values[key] != value:
             raise InputError(
                 f"{where}: parameter {key}: {value!r} contradicts preset {name}, which has "
                 f"{values[key]!r}; leave one of them out"
             )
-    return values | params
+    return params[0] | values | params[1]
 
 # %% ../../nbs/library/base/13_profiles.ipynb #109bcd8d
 def read_profile(
@@ -118,9 +120,8 @@ def read_profile(
         notebooks.defaults(stage, f" (section defaults of {path})")
     runs = {}
     for name, own in profile.runs.items():
-        params = (defaults.get(own.stage) or {}) | own.model_extra
-        where = f"{path}: run {name}"
-        params = with_preset(where, own.stage, params, Path(stages).parents[1])
+        where, given = f"{path}: run {name}", defaults.get(own.stage) or {}
+        params = with_preset(where, own.stage, given, own.model_extra, Path(stages).parents[1])
         runs[name] = notebooks.run(where, own.stage, params)
     plain = dict(runs)
     _set_needs(path, runs)

@@ -139,8 +139,8 @@ _BACKBONES = [
     ),
     (
         "CVRL: step",
-        "lr 0.32 at 1024 for the sum of both losses",
-        "mean of both, so 0.32 and half the decay at 512",
+        "lr 0.32 at batch 1024 (0.16 at 512), sum of both losses",
+        "mean of both losses: at 512 twice the rate, half the decay",
         "equal",
         "runs/profiles/paper.yaml",
     ),
@@ -230,7 +230,7 @@ _LVU = [
     (
         "end token",
         "closes every sequence",
-        "end_token of ObjectConfig",
+        "end_token",
         "by parameter",
         "tests/lvu/test_released_objects.py",
     ),

@@ -66,7 +66,7 @@ class Rows:
 def mean_and_spread(
     features,  # a tensor (.., D), or Rows
 ) -> tuple:  # ((D,), (D,))
-    """Mean and standard deviation of each number; in place of the latter 1 where it is below a
+    """Mean and standard deviation of each number; in place of the latter 1 where it is at most a
     ten-thousandth of the largest, or where there is one event only.
     """
     rows = features if isinstance(features, Rows) else Rows(features)

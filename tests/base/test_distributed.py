@@ -85,7 +85,8 @@ def clips(world):
 
 
 @pytest.mark.parametrize(
-    "objective,n", [("supervised", 8), ("supervised", 7), ("cvrl", 8), ("modist", 8)]
+    "objective,n",
+    [("supervised", 8), ("supervised", 7), ("cvrl", 8), ("moco", 8), ("modist", 8)],
 )
 def test_loss_and_gradient_of_the_joined_batch(objective, n, clips, tmp_path):
     """In double precision: SlowFast, batch normalization over both processes, negatives of both,
