@@ -49,8 +49,8 @@ __getattr__, __dir__, __all__ = door(
     """,
     execution="stage_arguments run_notebook main",
     training="""
-        cosine_warmup SCHEDULES rate_factor Batches mine_of LARS OPTIMIZERS make_optimizer
-        save_state load_state FitOptions to_device Stepper COLUMNS fit show_log
+        SCHEDULES rate_factor Batches mine_of LARS OPTIMIZERS make_optimizer save_state
+        load_state FitOptions to_device Stepper COLUMNS fit show_log
     """,
     intervals="youtube_of wilson draws interval bootstrap paired_bootstrap",
 )

@@ -161,7 +161,7 @@ CLIP_S = 10  # seconds of a clip of Kinetics
 
 
 def _clips_of(path: Path) -> list:  # [(start, end), ...], whole seconds
-    "A film cut into clips; the rest joins the last one."
+    "A film cut into clips; a rest shorter than one is dropped, a shorter film is one clip."
     n = max(1, int(probe(path).duration) // CLIP_S)
     return [(k * CLIP_S, (k + 1) * CLIP_S) for k in range(n)]
 

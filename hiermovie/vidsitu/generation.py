@@ -54,7 +54,7 @@ def _output(width: int, bottleneck: int, n_tokens: int) -> nn.Module:
 # %% ../../nbs/library/5_vidsitu/13_generation.ipynb #5d5fa765
 class TxD(nn.Module):
     """Decoder: memory (N, M, C) and tokens (N, L) to logits (N, L, tokens); sizes as VidSitu's TxD
-    (`configs/vsitu_tx_cfgs/transformer.yaml`), the rest of the release by parameter (`TXD`).
+    (`configs/vsitu_tx_cfgs/transformer.yaml`), the rest by parameter (`txd_as_released`).
     """
 
     def __init__(

@@ -1,9 +1,10 @@
 """What do the stages need of memory where the stores have the size of the real ones? `make bench`.
 
 Made-up features, 2,304 numbers an event: 34,587 unlabelled videos of 65 events, VidSitu's 23,626
-training and 1,326 validation segments, LVU's 11,309 videos. The disk need not hold them all: by
-default one file in a hundred is written and stands under a hundred names; the stages read each name
-as a file of its own. `--whole` writes every file (20.7 GB and more), `--half` float16.
+training and 1,326 validation segments, LVU's 11,309 videos with 240 instances each. The disk need
+not hold them all: by default one file in a hundred is written and stands under a hundred names; the
+stages read each name as a file of its own. `--whole` writes every file (33 GB and more), `--half`
+features as float16.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import torch
 from tqdm import tqdm
 
 from hiermovie.base import read_json, write_json
+from hiermovie.lvu import Instances, save_instances
 from hiermovie.minimovies import World, write_lvu, write_vidsitu
 from hiermovie.video import save_features
 
@@ -46,6 +48,24 @@ def make_store(folder: Path, names: list, events: int, every: int, half: bool) -
     write_json(folder / "index.json", about | dict(events=dict.fromkeys(names, events)))
 
 
+def make_instances(folder: Path, names: list, every: int) -> None:
+    "A finished store of instances: two persons a second for two minutes of every video."
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    seconds = np.repeat(np.arange(120), 2)
+    tracks, shots = np.tile([0, 1], 120) + 2 * (seconds // 10), seconds // 10
+    boxes = np.tile([[0.1, 0.2, 0.4, 0.9], [0.6, 0.2, 0.9, 0.9]], (120, 1)).astype(np.float32)
+    for k, name in enumerate(tqdm(names, "instances", mininterval=5, disable=None)):
+        if k % every:
+            os.link(folder / f"{names[k - k % every]}_inst.npz", folder / f"{name}_inst.npz")
+            continue
+        features = rng.standard_normal((len(seconds), DIM), dtype=np.float32)
+        instances = Instances(seconds, boxes, tracks, shots, features)
+        save_instances(folder, name, instances, "made up")
+    counts = dict.fromkeys(names, len(seconds))
+    write_json(folder / "index.json", dict(backbone="made up", dim=DIM, videos=counts))
+
+
 def finished_run(folder: Path) -> None:
     write_json(folder / "metrics.json", {})
     write_json(folder / "root.json", dict(root=""))
@@ -68,14 +88,15 @@ def make_runs(runs: Path, every: int, half: bool) -> None:
     durations = (data / "lvu/lvu_1.0/lvu_durations.csv").read_text().splitlines()[1:]
     videos = [line.split(",")[0] for line in durations]
     make_store(runs / "features/lvu", videos, EVENTS, every, half)
-    finished_run(data)
-    finished_run(runs / "features")
+    make_instances(runs / "instances/lvu", videos, every)
+    for name in ("data", "features", "instances"):
+        finished_run(runs / name)
 
 
 def run_stage(runs: Path, stage: str, **parameters) -> None:
     "Run a stage with papermill; print its time and the peak memory of its process."
     given = dict(out=str(runs / stage), data_run=str(runs / "data"), threads=os.cpu_count())
-    given |= dict(features_run=str(runs / "features")) | parameters
+    given |= parameters
     began = time.perf_counter()
     command = [sys.executable, "-m", "papermill", "--log-output", "--no-progress-bar"]
     notebooks = [str(STAGES / f"{stage}.ipynb"), str(runs / f"{stage}.ipynb")]
@@ -104,10 +125,14 @@ def main():
         numbers = VIDEOS * EVENTS * DIM
         gigabytes = numbers * (2 if options.half else 4) / 1e9
         print(f"{VIDEOS:,} videos of {EVENTS} events, {DIM:,} numbers each: {gigabytes:.1f} GB")
-        run_stage(runs, "30_pretrain_contextualizer", epochs=1, **size)
-        run_stage(runs, "40_verbs", epochs=1, seeds=[0], contextualizer="scratch", **size)
-        lvu = dict(tasks=["genre"], epochs=1, seeds=[0], contextualizer="scratch")
-        run_stage(runs, "50_lvu", **lvu, **size)
+        features = dict(features_run=str(runs / "features"), epochs=1)
+        instances = dict(instances_run=str(runs / "instances"), epochs=1)
+        run_stage(runs, "30_pretrain_contextualizer", **features, **size)
+        run_stage(runs, "35_pretrain_objects", **instances)
+        head = features | dict(seeds=[0], contextualizer="scratch") | size
+        for stage in ("40_verbs", "41_roles", "42_relations"):
+            run_stage(runs, stage, **head)
+        run_stage(runs, "50_lvu", tasks=["genre"], **head)
 
 
 if __name__ == "__main__":
