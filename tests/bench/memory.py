@@ -3,7 +3,7 @@
 Made-up features, 2,304 numbers an event: 34,587 unlabelled videos of 65 events, VidSitu's 23,626
 training and 1,326 validation segments, LVU's 11,309 videos with 240 instances each. The disk need
 not hold them all: by default one file in a hundred is written and stands under a hundred names; the
-stages read each name as a file of its own. `--whole` writes every file (33 GB and more), `--half`
+stages read each name as a file of its own. `--whole` writes every file (some 54 GB), `--half`
 features as float16.
 """
 
