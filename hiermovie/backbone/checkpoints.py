@@ -21,26 +21,43 @@ from ..base import InputError, need_file, read_pickle
 _CAFFE2_BN = {"s": "weight", "b": "bias", "rm": "running_mean", "riv": "running_var"}
 
 
+def _caffe2_fusion(body: str, p: int) -> str | None:
+    at = r"(?:pool1|res(\d)_\d+_branch2c_bn)_subsample_(?:w|bn_(s|b|rm|riv))"
+    if m := re.fullmatch(at, body):
+        return f"s{m[1] or 1}_fuse.{'bn.' + _CAFFE2_BN[m[2]] if m[2] else 'conv_f2s.weight'}"
+
+
+def _caffe2_stem(body: str, p: int) -> str | None:
+    if m := re.fullmatch(r"res_conv1_bn_(s|b|rm|riv)", body):
+        return f"s1.pathway{p}_stem.bn.{_CAFFE2_BN[m[1]]}"
+    return f"s1.pathway{p}_stem.conv.weight" if body == "conv1_w" else None
+
+
+def _caffe2_non_local(body: str, p: int) -> str | None:
+    layer = r"nonlocal_conv(\d)_(\d+)_(theta|phi|g|out|bn)_(w|s|b|rm|riv)"
+    if m := re.fullmatch(layer, body):
+        part = "bn" if m[3] == "bn" else f"conv_{m[3]}"
+        kind = "weight" if m[4] == "w" else _CAFFE2_BN[m[4]]
+        return f"s{m[1]}.pathway{p}_nonlocal{m[2]}.{part}.{kind}"
+
+
+def _caffe2_residual(body: str, p: int) -> str | None:
+    if m := re.fullmatch(r"res(\d)_(\d+)_branch(1|2[abc])_(?:w|bn_(s|b|rm|riv))", body):
+        branch = "branch1" if m[3] == "1" else f"branch2.{m[3][1]}"
+        last = f"_bn.{_CAFFE2_BN[m[4]]}" if m[4] else ".weight"
+        return f"s{m[1]}.pathway{p}_res{m[2]}.{branch}{last}"
+
+
 def from_caffe2(name: str) -> str | None:
     """PySlowFast's name of a Caffe2 tensor; None for what training left behind (momentum, learning
     rate, step) and for the classifier.
     """
     if name.endswith("_momentum") or name in ("lr", "model_iter") or name.startswith("pred_"):
         return None
-    fast, body = name.startswith("t_"), name.removeprefix("t_")
-    p = int(fast)
-    if m := re.fullmatch(
-        r"(?:pool1|res(\d)_\d+_branch2c_bn)_subsample_(?:w|bn_(s|b|rm|riv))", body
-    ):
-        return f"s{m[1] or 1}_fuse.{'bn.' + _CAFFE2_BN[m[2]] if m[2] else 'conv_f2s.weight'}"
-    if body == "conv1_w":
-        return f"s1.pathway{p}_stem.conv.weight"
-    if m := re.fullmatch(r"res_conv1_bn_(s|b|rm|riv)", body):
-        return f"s1.pathway{p}_stem.bn.{_CAFFE2_BN[m[1]]}"
-    if m := re.fullmatch(r"res(\d)_(\d+)_branch(1|2[abc])_(?:w|bn_(s|b|rm|riv))", body):
-        branch = "branch1" if m[3] == "1" else f"branch2.{m[3][1]}"
-        last = f"_bn.{_CAFFE2_BN[m[4]]}" if m[4] else ".weight"
-        return f"s{m[1]}.pathway{p}_res{m[2]}.{branch}{last}"
+    body, pathway = name.removeprefix("t_"), int(name.startswith("t_"))
+    for rule in (_caffe2_fusion, _caffe2_stem, _caffe2_non_local, _caffe2_residual):
+        if found := rule(body, pathway):
+            return found
     return name
 
 
@@ -48,8 +65,6 @@ def from_pyslowfast(name: str) -> str | None:
     """pytorchvideo's name of a PySlowFast tensor; None for the classifier; a name that is not
     PySlowFast's comes back as it is.
     """
-    if name.startswith("head."):
-        return None
     if m := re.fullmatch(r"s1\.pathway(\d)_stem\.(conv|bn)\.(\w+)", name):
         return f"blocks.0.multipathway_blocks.{m[1]}.{'conv' if m[2] == 'conv' else 'norm'}.{m[3]}"
     if m := re.fullmatch(r"s(\d)_fuse\.(conv_f2s|bn)\.(\w+)", name):
@@ -59,7 +74,12 @@ def from_pyslowfast(name: str) -> str | None:
         kind = "norm" if m[5] else "conv"
         part = f"branch1_{kind}" if m[4] == "1" else f"branch2.{kind}_{m[4][2]}"
         return f"blocks.{int(m[1]) - 1}.multipathway_blocks.{m[2]}.res_blocks.{m[3]}.{part}.{m[6]}"
-    return None if re.match(r"blocks\.[56]\.proj\.", name) else name
+    if m := re.fullmatch(r"s(\d)\.pathway(\d)_nonlocal(\d+)\.(conv_\w+|bn)\.(\w+)", name):
+        part = "norm" if m[4] == "bn" else m[4]
+        block = f"blocks.{int(m[1]) - 1}.multipathway_blocks.{m[2]}.res_blocks.{m[3]}"
+        return f"{block}.activation.1.{part}.{m[5]}"
+    # of pytorchvideo's heads: ResNet's and X3D's, MViT's
+    return None if re.match(r"(blocks\.[56]\.proj|head\.)", name) else name
 
 # %% ../../nbs/library/3_backbone/01_checkpoints.ipynb #f6262373
 def _caffe2_tensors(path: Path) -> dict:
@@ -147,6 +167,14 @@ def _own_name(name, source, inside):  # pytorchvideo's name, or None
     return name and from_pyslowfast(name)
 
 
+def _without_pool(tensors: dict) -> dict:  # pytorchvideo counts I3D's pool as a block
+    if not any(k.startswith("blocks.5.res_blocks.") for k in tensors):
+        return tensors
+    later = re.compile(r"blocks\.([345])\.(res_blocks\..*)")
+    earlier = {k: later.fullmatch(k) for k in tensors}
+    return {f"blocks.{int(m[1]) - 1}.{m[2]}" if m else k: tensors[k] for k, m in earlier.items()}
+
+
 def read_foreign(
     path: str | Path,
 ) -> tuple:  # (name -> tensor, arch, dict(source, dropped, channels))
@@ -165,6 +193,7 @@ def read_foreign(
         out = {own: t for own, t in out.items() if _SECOND not in own}
     if not any(_SECOND in k for k in out):  # one pathway only
         out = {k.replace("multipathway_blocks.0.", ""): t for k, t in out.items()}
+    out = _without_pool(out)
     arch = architecture(out, cfg, path)
     reverse = bool(_section(_read_config(cfg), "DATA").get("REVERSE_INPUT_CHANNEL"))
     about = dict(
@@ -202,6 +231,56 @@ def _config(text, path):  # what PySlowFast's stored configuration says of the i
     found = dict(alpha=slowfast.get("ALPHA"), frames=data.get("NUM_FRAMES"))
     return {k: v for k, v in found.items() if v}
 
+# %% ../../nbs/library/3_backbone/01_checkpoints.ipynb #1351c801
+def _along_time(tensors: dict, cfg) -> dict:  # kernels and pool of a network with one pathway
+    first = [
+        [tensors.get(f"blocks.{k}.res_blocks.{i}.branch2.conv_a.weight") for i in (0, 1)]
+        for k in (1, 2, 3, 4)
+    ]
+    seen = [tuple(t.shape[2] for t in pair if t is not None) for pair in first]
+    kernels = tuple(pair if len(set(pair)) > 1 else pair[0] for pair in seen)
+    everywhere_one = kernels == (1, 1, 1, 1)  # C2D
+    alternating = any(isinstance(k, tuple) for k in kernels)  # I3D
+    slow = str(_section(_read_config(cfg), "MODEL").get("ARCH", "")).startswith("slow")
+    pooled = (everywhere_one or alternating) and not slow
+    return dict(kernels=kernels, pool=2 if pooled else 1)
+
+
+def _non_local(tensors: dict, at: str, cfg) -> dict:  # which blocks a non-local block follows
+    name = rf"blocks\.(\d)\.{re.escape(at)}res_blocks\.(\d+)\.activation\.1\.conv_g\.weight"
+    places = [(int(m[1]), int(m[2])) for k in tensors if (m := re.fullmatch(name, k))]
+    if not places:
+        return {}
+    blocks = tuple(tuple(sorted(i for k, i in places if k == stage)) for stage in (1, 2, 3, 4))
+    how = _section(_read_config(cfg), "NONLOCAL").get("INSTANTIATION", "softmax")
+    return dict(non_local=blocks, non_local_by=how)
+
+# %% ../../nbs/library/3_backbone/01_checkpoints.ipynb #0965dff3
+_X3D_DEPTHS = {(1, 2, 5, 3): 1.0, (3, 5, 11, 7): 2.2, (5, 10, 25, 15): 5.0}
+
+
+def _x3d(tensors: dict, path) -> dict:
+    name = r"blocks\.([1-4])\.res_blocks\.(\d+)\.branch2\.conv_a\.weight"
+    blocks = Counter(m[1] for k in tensors if (m := re.fullmatch(name, k)))
+    depth = _X3D_DEPTHS.get(tuple(blocks[str(k)] for k in (1, 2, 3, 4)))
+    if depth is None:
+        raise InputError(f"{path}: an X3D with {dict(blocks)} blocks, expected X3D-XS to X3D-L")
+    width = len(tensors["blocks.0.conv.conv_t.weight"])
+    size = 312 if depth == 5 else 224
+    return dict(model="x3d", width=width, depth_factor=depth, frames=16, size=size)
+
+
+def _mvit(tensors: dict, path) -> dict:
+    encoding = "cls_positional_encoding.pos_embed_"
+    space, time = tensors.get(f"{encoding}spatial"), tensors.get(f"{encoding}temporal")
+    if space is None or time is None:
+        raise InputError(f"{path}: an MViT without {encoding}spatial and {encoding}temporal")
+    depth = len({k.split(".")[1] for k in tensors if k.startswith("blocks.")})
+    size = 4 * round(space.shape[1] ** 0.5)  # patches of 4 pixels and 2 frames
+    return dict(
+        model="mvit", width=space.shape[2], depth=depth, frames=2 * time.shape[1], size=size
+    )
+
 # %% ../../nbs/library/3_backbone/01_checkpoints.ipynb #7988b077
 def _depth(tensors: dict, at: str) -> int | None:
     "From the number of blocks in each stage."
@@ -220,12 +299,29 @@ KINDS = {  # how names begin -> whose checkpoint
 }
 
 
+def _need_resnet(found: bool, tensors: dict, path) -> None:
+    if found:
+        return
+    prefixes = dict.fromkeys(k.split(".")[0] + "." for k in tensors)
+    kinds = "SlowFast or ResNet of depth 18, 50, 101 or 152, X3D or MViT"
+    raise InputError(
+        f"{path}: not a {kinds}; its tensors begin with {', '.join(list(prefixes)[:5])}, and "
+        f"these are known: {', '.join(f'{k} ({v})' for k, v in KINDS.items())}"
+    )
+
+
 def architecture(
     tensors: dict,
     cfg: str | None = None,  # PySlowFast's configuration
     path="checkpoint",
-) -> dict:  # model (slowfast or slow), depth, width, ...
-    "What the tensors say of the network. `InputError` when they are no SlowFast or Slow ResNet."
+) -> dict:  # model (a name of MODELS), depth, width, ...
+    """What the tensors say of the network. `InputError` when they are no SlowFast, ResNet with one
+    pathway, X3D or MViT.
+    """
+    if "patch_embed.patch_model.weight" in tensors:
+        return _mvit(tensors, path)
+    if "blocks.0.conv.conv_t.weight" in tensors:
+        return _x3d(tensors, path)
     two = any(".multipathway_blocks.1." in k for k in tensors)
     at = "multipathway_blocks.0." if two else ""
     stem = tensors.get(f"blocks.0.{at}conv.weight")
@@ -233,18 +329,16 @@ def architecture(
     fuse = tensors.get("blocks.0.multipathway_fusion.conv_fast_to_slow.weight")
     depth = _depth(tensors, at)
     missing = two and (fast is None or fuse is None)
-    if stem is None or stem.ndim != 5 or depth is None or missing:
-        prefixes = dict.fromkeys(k.split(".")[0] + "." for k in tensors)
-        kinds = "SlowFast or Slow ResNet of depth 18, 50, 101 or 152"
-        raise InputError(
-            f"{path}: not a {kinds}; its tensors begin with {', '.join(list(prefixes)[:5])}, and "
-            f"these are known: {', '.join(f'{k} ({v})' for k, v in KINDS.items())}"
-        )
+    _need_resnet(stem is not None and stem.ndim == 5 and depth and not missing, tensors, path)
     found, stored = dict(depth=depth, width=len(stem)), _config(cfg, path)
+    found |= _non_local(tensors, at, cfg)
     if not two:
         stored.pop("alpha", None)
         kernel = stem.shape[2]
-        found |= dict(model="slow", stem_kernel=kernel, stem_stride=2 if kernel == 5 else 1)
+        found |= dict(model="slow", stem_kernel=kernel, **_along_time(tensors, cfg))
+        # MaCLR's dense Slow takes every second frame, I3D with the same kernel every one
+        dense = kernel == 5 and found["kernels"] == (1, 1, 3, 3)
+        found |= dict(stem_stride=2 if dense else 1)
         return found | dict(frames=8, size=224) | stored
     found |= dict(model="slowfast", alpha=8 if fuse.shape[2] == 5 else 4)
     found |= dict(beta=len(stem) // len(fast), fusion_ratio=len(fuse) // fuse.shape[1])

@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from .contrastive import ContrastiveModel, TwoViews
-from .encoders import Slow, SlowConfig, SlowFast, SlowFastConfig, save_backbone
+from .encoders import Slow, SlowConfig, SlowFast, SlowFastConfig
+from .loading import save_backbone
 from .momentum_contrast import MoCo
 from .motion import MoDist, VisualAndMotion, motion_backbone
 from hiermovie.base import (

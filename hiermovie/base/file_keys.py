@@ -129,6 +129,7 @@ FILE_PARAMETERS = (
     "release_meta",
     "release_features",
     "actions",
+    "checkpoint",
 )
 
 

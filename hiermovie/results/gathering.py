@@ -58,7 +58,7 @@ def gather(
     for r in runs.values():
         p, kind = r["params"], r["params"].get("contextualizer")
         if p.get("features_run"):
-            r["backbone"] = _maker(read_run(p["features_run"])["params"]["backbone_run"])
+            r["backbone"] = _extracted_by(p["features_run"]) or "release"
         elif kind and p.get("backbone_run"):
             r["backbone"] = _maker(p["backbone_run"]) + "-joint"
         if r["metrics"].get("task") == "lvu":
@@ -75,12 +75,19 @@ def _lvu_models(p):  # instance model and scene model of a run of stages 50 and 
         )[1]
 
     def maker(run):
-        return _maker(b) if (b := read_run(p[run])["params"].get("backbone_run")) else "release"
+        return _extracted_by(p[run]) or "release"
 
     return (maker("instances_run"), p["objects"]) if p.get("instances_run") else None, (
         maker("features_run"),
         p["contextualizer"],
     ) if p.get("features_run") else None
+
+
+def _extracted_by(folder) -> str | None:  # the backbone of a run of features or instances
+    p = read_run(folder)["params"]
+    if p.get("backbone_run"):
+        return _maker(p["backbone_run"])
+    return Path(p["checkpoint"]).stem if p.get("checkpoint") else None
 
 
 def _maker(folder):  # objective of a backbone; `-verbs` when it was tuned on them afterwards
@@ -123,7 +130,7 @@ def name_of(word: str) -> str:
     for suffix, text in _SUFFIXES.items():
         if word.endswith(suffix):
             return name_of(word.removesuffix(suffix)) + text
-    return NAMES[word]
+    return NAMES.get(word, word)  # a checkpoint is called after its file
 
 
 def runs_of(
