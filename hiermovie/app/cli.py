@@ -159,7 +159,8 @@ def run_convert(
     save_backbone(out, model, source=about["source"], trained_on=about.get("channels", "RGB"))
     if about.get("channels") == "BGR":
         print("trained on clips with blue first; its first layer is turned round: red first")
-    sizes = ", ".join(f"{k} {v}" for k, v in vars(model.cfg).items())
+    plain = {k: v for k, v in vars(model.cfg).items() if not isinstance(v, dict)}
+    sizes = ", ".join(f"{k} {v}" for k, v in plain.items())
     print(f"{about['source']}: {type(model).__name__}, {sizes}, features of {model.dim} numbers")
     if dropped := about["dropped"]:
         more = f" and {len(dropped) - 10} more" if len(dropped) > 10 else ""

@@ -38,7 +38,7 @@ __getattr__, __dir__, __all__ = door(
     momentum_contrast="MoCo",
     pretraining="""
         PretrainConfig config_from Classifier Pretraining OBJECTIVES build prepare
-        read_videos pretrain run_pretrain
+        read_videos pretrain take_precise_statistics run_pretrain
     """,
     extraction="""
         vidsitu_times Cutting prefetch features_of video_features write_job find_backbone

@@ -6,6 +6,7 @@
 __all__ = ['Colours', 'FAMILIES', 'ClipConfig', 'ClipBackbone', 'TransformerConfig', 'VideoTransformer', 'load_transformer']
 
 # %% ../../nbs/library/3_backbone/02b_adapters.ipynb #551c87c1
+import contextlib
 import json
 import warnings
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Annotated
 
 import torch
 from pydantic import Field
+from safetensors import SafetensorError
 from torch import nn
 
 from ..base import InputError, Whole, read_json, settings
@@ -159,13 +161,25 @@ def load_transformer(
     return model.eval(), dict(source=f"{folder.name}: transformers", dropped=dropped)
 
 
+@contextlib.contextmanager
+def _no_progress_bar(log):
+    shown = log.is_progress_bar_enabled()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            log.enable_progress_bar()
+
+
 def _fill(model: VideoTransformer, folder: Path) -> list:  # names of what was left out
     kind = type(model.module)
     try:
-        filled, report = kind.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
-    except (OSError, ValueError, RuntimeError) as e:
+        with _no_progress_bar(_transformers().utils.logging):
+            filled, report = kind.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+            )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as e:
         raise InputError(f"{folder}: {str(e).splitlines()[0]}") from e
     wrong = sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"]))
     if wrong:

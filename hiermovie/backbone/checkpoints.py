@@ -296,6 +296,7 @@ KINDS = {  # how names begin -> whose checkpoint
     "encoder_q.": "MaCLR",
     "backbone.": "PySlowFast's MoCo",
     "conv1_w": "Caffe2",
+    "patch_embed.": "pytorchvideo's MViT",
 }
 
 

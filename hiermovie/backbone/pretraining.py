@@ -4,19 +4,21 @@
 
 # %% auto #0
 __all__ = ['OBJECTIVES', 'PretrainConfig', 'config_from', 'Classifier', 'Pretraining', 'build', 'prepare', 'read_videos',
-           'pretrain', 'run_pretrain']
+           'pretrain', 'take_precise_statistics', 'run_pretrain']
 
 # %% ../../nbs/library/3_backbone/05_pretraining.ipynb #d5881e1a
 import contextlib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from fvcore.nn.precise_bn import update_bn_stats
+from pydantic import Field
 from torch import nn
 
 from .contrastive import ContrastiveModel, TwoViews
@@ -69,6 +71,10 @@ class PretrainConfig:
     clip_s: Positive = 2.0  # seconds per clip
     labelled: Count = 0  # supervised: only so many labelled clips; 0: all
     dropout: BelowOne = 0.0  # supervised: before the classifier; PySlowFast: 0.5
+    # supervised: pixels of the short side before the crop, from, to; PySlowFast: 256, 320; none:
+    # crops of half the picture and more
+    short_side: Annotated[tuple[Whole, ...], Field(strict=False)] = ()
+    precise_bn: Count = 0  # supervised: batches for batch norm's last statistics; PySlowFast: 200
     epochs: Whole = 1
     batch: Whole = 16  # clips or pairs of views, in all processes; a step has `accumulate` of these
     lr: Positive = 1e-3
@@ -99,6 +105,10 @@ class PretrainConfig:
     save_every: Count = 0  # steps; 0: once per epoch
 
     def __post_init__(self):
+        if self.short_side and not self.size <= self.short_side[0] <= self.short_side[-1]:
+            raise InputError(
+                f"short_side {list(self.short_side)}: expected two sizes, not below {self.size}"
+            )
         if self.network != "slow" and (self.stem_kernel, self.stem_stride) != (1, 1):
             raise InputError(
                 f"stem_kernel {self.stem_kernel}, stem_stride {self.stem_stride}: of the network "
@@ -153,7 +163,8 @@ def _supervised(cfg, net, videos, infos, **shared) -> Pretraining:
         found = ", ".join(map(repr, classes[:5]))
         rule = "every video needs a class, and there must be two at least"
         raise InputError(f"supervised: {rule}; found {found}")
-    data = LabelledClips(videos.iloc[: cfg.labelled or None], infos, classes, **shared)
+    rows = videos.iloc[: cfg.labelled or None]
+    data = LabelledClips(rows, infos, classes, short_side=cfg.short_side, **shared)
     return Pretraining(
         Classifier(net, len(classes), cfg.dropout), net, data, float(np.log(len(classes)))
     )
@@ -269,6 +280,31 @@ def pretrain(folder: str | Path, tensorboard: str | None = None) -> None:
     with lock_folder(folder, "training") if rank() == 0 else contextlib.nullcontext():
         _train(folder, cfg, tensorboard)
 
+# %% ../../nbs/library/3_backbone/05_pretraining.ipynb #4fd97e1c
+def take_precise_statistics(
+    model: nn.Module,  # clips and classes to a loss
+    data,
+    cfg: PretrainConfig,
+) -> None:
+    """Replace the running statistics of every batch norm by the mean over `precise_bn` batches
+    through the model as it is now, or over one epoch if that is shorter.
+    """
+    batches = Batches(data, cfg.batch, cfg.seed, cfg.workers, drop_last=True)
+    n = min(cfg.precise_bn, len(batches))
+    was_training = model.training
+    update_bn_stats(_Unpacked(model.train()), batches(cfg.epochs), n, progress=None)
+    model.train(was_training)
+
+
+class _Unpacked(nn.Module):  # what fvcore calls has one argument
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch):
+        device = next(self.model.parameters()).device
+        return self.model(*(x.to(device) for x in batch))
+
 # %% ../../nbs/library/3_backbone/05_pretraining.ipynb #bd38e74a
 def _train(folder, cfg, tensorboard):
     p = build(cfg, read_videos(folder))
@@ -297,6 +333,8 @@ def _train(folder, cfg, tensorboard):
         cfg.objective,
         options,
     )
+    if cfg.precise_bn and cfg.objective == "supervised":
+        take_precise_statistics(p.model, p.data, cfg)
     if world() > 1:
         dist.barrier()
     if rank() == 0:

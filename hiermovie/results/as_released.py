@@ -56,9 +56,9 @@ _VIDSITU = [
     (
         "features",
         "as they are",
-        "standardized; raw in released checkpoints",
-        "not equal",
-        "training from random weights is steadier; load_released_roles reads raw ones",
+        "standardize",
+        "by parameter",
+        "5_vidsitu/18_heads",
     ),
     (
         "decoder TxD",
@@ -175,9 +175,16 @@ _BACKBONES = [
     (
         "supervised",
         "Nesterov, dropout 0.5, sizes 256 to 320, precise BN",
-        "nesterov, dropout",
-        "not equal",
-        "sizes of 256 to 320 and precise BN are missing",
+        "nesterov, dropout, short_side, precise_bn",
+        "by parameter",
+        "3_backbone/05_pretraining",
+    ),
+    (
+        "I3D and C2D R50, non-local blocks",
+        "PySlowFast's, five blocks by softmax",
+        "I3D, C2D, NON_LOCAL",
+        "by parameter",
+        "tests/backbone/test_other_encoders.py",
     ),
 ]
 

@@ -55,6 +55,7 @@ class LabelledClips(VideoClips):
         classes: list,
         *shape,  # T, size, clip_s, seed: see `VideoClips`
         train: bool = True,
+        short_side: tuple = (),  # pixels of the short side before the crop, from, to
         **more,
     ):
         from torchvision.transforms import v2  # takes seconds, and most stages do not augment
@@ -64,6 +65,9 @@ class LabelledClips(VideoClips):
         self.paths = [r.path for r in rows]
         self.classes, self.train = [classes.index(r.label) for r in rows], train
         crop = v2.RandomResizedCrop(self.size, (0.5, 1.0), antialias=True)
+        if short_side:
+            sizes = list(range(short_side[0], short_side[1] + 1))
+            crop = v2.Compose([v2.RandomShortestSize(sizes), v2.RandomCrop(self.size)])
         self.augment = v2.Compose([crop, v2.RandomHorizontalFlip()])
 
     def __getitem__(self, i):

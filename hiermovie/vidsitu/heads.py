@@ -55,6 +55,7 @@ class HeadData:
     valid: Segments  # validation segments that have features
     valid_features: torch.Tensor  # (N, 5, D)
     everyone: Segments  # all validation segments
+    standardize: bool = True  # False: features as they are, as VidSitu's models take them
 
     @classmethod
     def of(
@@ -63,6 +64,7 @@ class HeadData:
         labelled: int = 0,  # training segments to learn from; 0: all
         labelled_seed: int = 0,
         allow_missing: bool = False,
+        standardize: bool = True,
     ) -> "HeadData":
         "What the runs that a stage reads have; `InputError` when features are missing."
         root = data_root(run.input("data_run")) / "vidsitu"
@@ -72,12 +74,16 @@ class HeadData:
         train, features = open_features(train, store, allow_missing)
         valid, valid_features = with_features(everyone, store, allow_missing)
         backbone = read_index(store)["backbone"]
-        return cls(root, backbone, train, features, valid, valid_features, everyone)
+        return cls(root, backbone, train, features, valid, valid_features, everyone, standardize)
 
     @property
-    def rows(self) -> Rows:
-        "Features of the training segments, to standardize by."
-        return Rows(self.features.store)
+    def rows(self):
+        """Features to standardize by: those of the training segments, or a zero, whose mean 0 and
+        standard deviation 1 leave them as they are.
+        """
+        if self.standardize:
+            return Rows(self.features.store)
+        return torch.zeros(1, self.valid_features.shape[-1])
 
     def __str__(self) -> str:
         n, of = len(self.valid.ids), len(self.everyone.ids)

@@ -219,13 +219,14 @@ def test_checkpoints_that_do_not_fit(source, tmp_path, capsys):
         "missing": (less, "missing net.blocks.2.multipathway_fusion.norm.weight"),
         "extra": (
             state | {"s4.pathway0_nonlocal1.conv_phi.weight": torch.ones(1)},
-            "1 tensors do not fit: unexpected net.s4.pathway0_nonlocal1.conv_phi.weight",
+            "1 tensors do not fit: unexpected net.blocks.3.multipathway_blocks.0.res_blocks.1."
+            "activation.1.conv_phi.weight",
         ),
         "shape": (
             state | {"s5.pathway0_res2.branch2.c.weight": torch.ones(3, 3, 1, 1, 1)},
             "has shape (3, 3, 1, 1, 1), expected (512, 128, 1, 1, 1)",
         ),
-        "other": ({"fc.weight": torch.ones(3)}, "not a SlowFast or Slow ResNet"),
+        "other": ({"fc.weight": torch.ones(3)}, "not a SlowFast or ResNet of depth"),
         "norm": (
             dict(model_state=state, cfg=CONFIG.replace("0.45", "0.5")),
             "normalized with mean [0.5, 0.5, 0.5]",
