@@ -127,7 +127,7 @@ def _read_any(checkpoint: str, network: str, said: dict) -> tuple:  # (model, wh
         raise InputError(f"{options}: only for foreign checkpoints; ours say it themselves")
     return load_backbone(checkpoint), dict(source=Path(checkpoint).name, dropped=[])
 
-
+# %% ../../nbs/library/8_app/03_cli.ipynb #2c0df2e3
 _NETWORK = "a file of weights for pictures: efficientnet-lite0, or torchvision's name of it"
 _SAMPLING = "if the file does not say; X3D-S: 13 frames of 160 pixels"
 _ALPHA = "fast frames per slow frame, when the file does not say; else 4, or 8 with a kernel of 5"

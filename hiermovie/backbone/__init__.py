@@ -27,7 +27,7 @@ __getattr__, __dir__, __all__ = door(
         LITE0 IMAGENET LITE FrameConfig frame_config FrameEncoder load_frame_encoder
         lite0_weights
     """,
-    loading="MODELS save_backbone load_foreign load_backbone",
+    loading="MODELS save_backbone load_foreign load_backbone find_backbone content_of",
     contrastive="""
         nt_xent two_starts cvrl_augment TwoViews show_views ProjectionHead ContrastiveModel
     """,
@@ -41,8 +41,8 @@ __getattr__, __dir__, __all__ = door(
         read_videos pretrain take_precise_statistics run_pretrain
     """,
     extraction="""
-        vidsitu_times Cutting prefetch features_of video_features write_job find_backbone
-        key_of_backbone extract read_coverage run_extract
+        vidsitu_times Cutting prefetch features_of video_features write_job extract
+        read_coverage run_extract
     """,
     probes="""
         spread_starts square_crops probe_features knn_vote retrieval_at linear_probe

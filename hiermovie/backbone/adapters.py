@@ -160,14 +160,16 @@ def load_transformer(
     dropped = _fill(model, folder)
     return model.eval(), dict(source=f"{folder.name}: transformers", dropped=dropped)
 
-
+# %% ../../nbs/library/3_backbone/02b_adapters.ipynb #9d1eec58
 @contextlib.contextmanager
-def _no_progress_bar(log):
-    shown = log.is_progress_bar_enabled()
+def _quietly(log):  # what it has to say is in its report, which is read
+    shown, level = log.is_progress_bar_enabled(), log.get_verbosity()
     log.disable_progress_bar()
+    log.set_verbosity(log.CRITICAL)
     try:
         yield
     finally:
+        log.set_verbosity(level)
         if shown:
             log.enable_progress_bar()
 
@@ -175,7 +177,7 @@ def _no_progress_bar(log):
 def _fill(model: VideoTransformer, folder: Path) -> list:  # names of what was left out
     kind = type(model.module)
     try:
-        with _no_progress_bar(_transformers().utils.logging):
+        with _quietly(_transformers().utils.logging):
             filled, report = kind.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, output_loading_info=True
             )

@@ -60,7 +60,7 @@ def from_caffe2(name: str) -> str | None:
             return found
     return name
 
-
+# %% ../../nbs/library/3_backbone/01_checkpoints.ipynb #04efed59
 def from_pyslowfast(name: str) -> str | None:
     """pytorchvideo's name of a PySlowFast tensor; None for the classifier; a name that is not
     PySlowFast's comes back as it is.
@@ -174,7 +174,7 @@ def _without_pool(tensors: dict) -> dict:  # pytorchvideo counts I3D's pool as a
     earlier = {k: later.fullmatch(k) for k in tensors}
     return {f"blocks.{int(m[1]) - 1}.{m[2]}" if m else k: tensors[k] for k, m in earlier.items()}
 
-
+# %% ../../nbs/library/3_backbone/01_checkpoints.ipynb #89f62db3
 def read_foreign(
     path: str | Path,
 ) -> tuple:  # (name -> tensor, arch, dict(source, dropped, channels))
@@ -310,7 +310,7 @@ def _need_resnet(found: bool, tensors: dict, path) -> None:
         f"these are known: {', '.join(f'{k} ({v})' for k, v in KINDS.items())}"
     )
 
-
+# %% ../../nbs/library/3_backbone/01_checkpoints.ipynb #a12171ec
 def architecture(
     tensors: dict,
     cfg: str | None = None,  # PySlowFast's configuration

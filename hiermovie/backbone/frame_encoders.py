@@ -44,7 +44,7 @@ def frame_config(
     mean, std = LITE if network == LITE0 else IMAGENET
     return FrameConfig(**dict(network=network, mean=mean, std=std) | changes)
 
-
+# %% ../../nbs/library/3_backbone/02c_frame_encoders.ipynb #4dbf4f08
 def _picture_network(cfg: FrameConfig) -> nn.Module:
     if cfg.network == LITE0:
         if find_spec("efficientnet_lite_pytorch") is None:

@@ -44,7 +44,7 @@ class VideoClips(torch.utils.data.Dataset):
     def name(self, i: int) -> str:
         return str(self.paths[i])
 
-
+# %% ../../nbs/library/2_video/05_labelled_clips.ipynb #32e2e155
 class LabelledClips(VideoClips):
     "Items (clip float32 (3, T, S, S), class index) from a table of video_id, label, path."
 
