@@ -261,9 +261,13 @@ def test_probes_stand_beside_untrained_networks(chain):
 
 def test_shards_processes_and_conventions(chain, tmp_path):
     """Stage 05 and what stages 10 and 20 do in two processes; pretraining from shards ends with the
-    bytes of pretraining from files.
+    bytes of pretraining from files; stage 20 with a checkpoint in place of a run, and verbs on it.
     """
     import numpy as np
+
+    from hiermovie.backbone import X3D, X3DConfig, save_backbone
+
+    save_backbone(tmp_path / "x3d.safetensors", X3D(X3DConfig(8, 1, 4, 32)))
 
     small = (
         "stage: 10_pretrain_backbone, data_run: data, width: 8, size: 32, batch: 20, hidden: 16, "
@@ -278,6 +282,10 @@ def test_shards_processes_and_conventions(chain, tmp_path):
   two-processes: {{{small}, processes: 2}}
   features-two: {{stage: 20_extract_features, data_run: data, backbone_run: two-processes,
     corpora: [vidsitu], processes: 2, convention: vidsitu}}
+  features-given: {{stage: 20_extract_features, data_run: data, corpora: [vidsitu],
+    checkpoint: "{tmp_path / "x3d.safetensors"}"}}
+  verbs-given: {{stage: 40_verbs, data_run: data, features_run: features-given, standardize: false,
+    seeds: [0], epochs: 1}}
 """)
     code, _, err = run(
         "hiermovie", "reproduce", "--profile", tmp_path / "more.yaml", "--out", chain
@@ -296,6 +304,8 @@ def test_shards_processes_and_conventions(chain, tmp_path):
         == len(pd.read_csv(chain / "from-files/log.csv"))
         == 10
     )
+    assert load(chain / "features-given/metrics.json")["dim"] == 2048
+    assert load(chain / "verbs-given/metrics.json")["scores"][0]["Per_Ev_Top_5"] > 0
     assert len(list((chain / "features-two").glob("coverage-*-of-2.csv"))) == 2 and load(
         chain / "features-two/metrics.json"
     )["videos"] == {"vidsitu": 100}
