@@ -43,13 +43,12 @@ class X3D(nn.Module):
             depth_factor=cfg.depth_factor,
         )
         self.cfg, self.dim, self.net = cfg, 2048, net
-        self.head = net.blocks[5].pool
-        # the mean of all there is, at any size
-        self.head.pool = nn.AdaptiveAvgPool3d(1)
-        self.net.blocks = net.blocks[:5]
+        head = net.blocks[5]
+        head.pool.pool = nn.AdaptiveAvgPool3d(1)  # the mean of all there is, at any size
+        head.dropout = head.proj = head.activation = None  # the classifier is not ours
 
     def forward(self, clip):
-        return self.head(self.net(clip)).flatten(1)
+        return self.net(clip)
 
 # %% ../../nbs/library/3_backbone/02a_clip_networks.ipynb #f4789169
 @settings

@@ -105,9 +105,10 @@ class PretrainConfig:
     save_every: Count = 0  # steps; 0: once per epoch
 
     def __post_init__(self):
-        if self.short_side and not self.size <= self.short_side[0] <= self.short_side[-1]:
+        sides = self.short_side
+        if sides and not (len(sides) == 2 and self.size <= sides[0] <= sides[1]):
             raise InputError(
-                f"short_side {list(self.short_side)}: expected two sizes, not below {self.size}"
+                f"short_side {list(sides)}: expected two sizes, from and to, not below {self.size}"
             )
         if self.network != "slow" and (self.stem_kernel, self.stem_stride) != (1, 1):
             raise InputError(
