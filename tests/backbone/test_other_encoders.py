@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, run
+from safetensors.torch import load_file
 from torch import nn
 
 from hiermovie.backbone import (
@@ -151,6 +152,21 @@ def test_pyslowfast_files_with_non_local_blocks(tmp_path, kind):
             assert torch.equal(load_backbone(tmp_path / "c2.pkl")(CLIP), expected)
 
 
+def test_i3d_with_non_local_blocks_equals_pyslowfast(tmp_path):
+    tensors = load_file(ROOT / "tests/fixtures/pyslowfast_i3d_non_local.safetensors")
+    state = {k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")}
+    clip, feature = tensors["clip"].float(), tensors["feature"]
+    without = {k: v for k, v in state.items() if "nonlocal" not in k}
+    found = []
+    for name, kept in (("with", state), ("without", without)):
+        torch.save(dict(model_state=kept), tmp_path / f"{name}.pyth")
+        with torch.no_grad():
+            found.append(load_backbone(tmp_path / f"{name}.pyth")(clip))
+    largest = feature.abs().max()
+    assert (found[0] - feature).abs().max() < 1e-5 * largest
+    assert (found[1] - feature).abs().max() > 1e-2 * largest
+
+
 def write_transformer(folder):
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
@@ -231,6 +247,8 @@ def test_bad_checkpoints_are_refused_in_one_line(tmp_path):
     assert "'resnet5': expected" in refused(tmp_path / "x.pth", out, "--network", "resnet5")
     assert "x.pth" in refused(tmp_path / "x.pth", out, "--network", "resnet18")
     save_backbone(tmp_path / "m.safetensors", X3D(X3DConfig(8, 1, 4, 32)))
+    extra = refused(tmp_path / "x.pth", out, "--network", "resnet18", "--alpha", "4")
+    assert "alpha: resnet18 has no such setting" in extra
     assert "--frames: only for foreign" in refused(tmp_path / "m.safetensors", out, "--frames", "8")
     write_transformer(tmp_path / "bad")
     (tmp_path / "bad" / "model.safetensors").write_bytes(b"nonsense")
