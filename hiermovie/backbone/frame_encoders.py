@@ -29,11 +29,11 @@ LITE = ((127 / 255,) * 3, (128 / 255,) * 3)  # EfficientNet-Lite's
 class FrameConfig:
     "A network for pictures, how many frames of a clip it is shown, and how they are normalized."
 
-    network: str = LITE0  # or a classifier of torchvision
+    network: str  # LITE0, or a classifier of torchvision
+    mean: Colours  # of each colour, 0..1
+    std: Colours
     frames: Whole = 8
     size: Whole = 224
-    mean: Colours = LITE[0]
-    std: Colours = LITE[1]
 
 
 def frame_config(
@@ -70,7 +70,7 @@ class FrameEncoder(ClipBackbone):
     network that is not known or not installed.
     """
 
-    def __init__(self, cfg: FrameConfig = FrameConfig()):
+    def __init__(self, cfg: FrameConfig):
         network = _picture_network(cfg)
         linear = [name for name, m in network.named_modules() if isinstance(m, nn.Linear)]
         owner, _, last = linear[-1].rpartition(".")
@@ -82,7 +82,7 @@ class FrameEncoder(ClipBackbone):
 # %% ../../nbs/library/3_backbone/02c_frame_encoders.ipynb #0229196b
 def load_frame_encoder(
     path: str | Path,  # the network's state dict
-    cfg: FrameConfig = FrameConfig(),
+    cfg: FrameConfig,
 ) -> tuple:  # (FrameEncoder, dict(source, dropped))
     """A frame encoder with the weights of a file, in evaluation mode. `InputError` when they are
     not this network's.
