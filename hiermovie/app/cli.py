@@ -115,18 +115,10 @@ def run_features(
 
 # %% ../../nbs/library/8_app/03_cli.ipynb #f773c236
 def _read_any(checkpoint: str, network: str, said: dict) -> tuple:  # (model, what is known of it)
-    from hiermovie.backbone import (
-        FrameConfig,
-        frame_config,
-        load_backbone,
-        load_foreign,
-        load_frame_encoder,
-        need_known,
-    )
+    from hiermovie.backbone import frame_config, load_backbone, load_foreign, load_frame_encoder
     from hiermovie.base import InputError
 
     if network:
-        need_known(said, FrameConfig, network)
         return load_frame_encoder(checkpoint, frame_config(network, **said))
     if Path(checkpoint).suffix != ".safetensors":
         return load_foreign(checkpoint, **said)

@@ -249,7 +249,7 @@ def test_bad_checkpoints_are_refused_in_one_line(tmp_path):
     assert "x.pth" in refused(tmp_path / "x.pth", out, "--network", "resnet18")
     save_backbone(tmp_path / "m.safetensors", X3D(X3DConfig(8, 1, 4, 32)))
     extra = refused(tmp_path / "x.pth", out, "--network", "resnet18", "--alpha", "4")
-    assert "alpha: resnet18 has no such setting" in extra
+    assert "parameter alpha: '4', unexpected" in extra
     assert "--frames: only for foreign" in refused(tmp_path / "m.safetensors", out, "--frames", "8")
     write_transformer(tmp_path / "bad")
     (tmp_path / "bad" / "model.safetensors").write_bytes(b"nonsense")
