@@ -15,7 +15,7 @@ __getattr__, __dir__, __all__ = door(
         DEPTHS KINDS architecture
     """,
     encoders="""
-        pytorchvideo FewChannels Blocks NON_LOCAL add_non_local SlowFastConfig SlowFast
+        import_quietly FewChannels Blocks NON_LOCAL add_non_local SlowFastConfig SlowFast
         Frames SlowConfig C2D I3D Slow
     """,
     clip_networks="X3DConfig X3D MViTConfig MViT",

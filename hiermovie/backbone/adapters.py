@@ -8,7 +8,6 @@ __all__ = ['Colours', 'FAMILIES', 'ClipConfig', 'ClipBackbone', 'TransformerConf
 # %% ../../nbs/library/3_backbone/02b_adapters.ipynb #551c87c1
 import contextlib
 import json
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from pydantic import Field
 from safetensors import SafetensorError
 from torch import nn
 
+from .encoders import import_quietly
 from ..base import InputError, Whole, read_json, settings
 from ..video import MEAN, STD
 
@@ -103,12 +103,9 @@ FAMILIES = {  # the library's model_type -> how its feature is made
 
 def _transformers():
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about progress bars
-            import transformers
+        return import_quietly("transformers")
     except ImportError as e:
         raise InputError("needs the transformers library: hiermovie[transformers]") from e
-    return transformers
 
 
 class VideoTransformer(ClipBackbone):

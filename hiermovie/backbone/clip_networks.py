@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from .encoders import pytorchvideo
+from .encoders import import_quietly
 from ..base import InputError, Positive, Whole, settings
 
 # %% ../../nbs/library/3_backbone/02a_clip_networks.ipynb #c5613948
@@ -36,7 +36,7 @@ class X3D(nn.Module):
 
     def __init__(self, cfg: X3DConfig = X3DConfig()):
         super().__init__()
-        net = pytorchvideo("models.x3d").create_x3d(
+        net = import_quietly("pytorchvideo.models.x3d").create_x3d(
             input_clip_length=cfg.frames,
             input_crop_size=cfg.size,
             width_factor=cfg.width / 12,
@@ -75,7 +75,9 @@ class MViT(nn.Module):
 
     def __init__(self, cfg: MViTConfig = MViTConfig()):
         super().__init__()
-        create = pytorchvideo("models.vision_transformers").create_multiscale_vision_transformers
+        create = import_quietly(
+            "pytorchvideo.models.vision_transformers"
+        ).create_multiscale_vision_transformers
         self.cfg, self.dim = cfg, 8 * cfg.width
         doubled = [[1, 2.0], [3, 2.0], [14, 2.0]]
         self.net = create(

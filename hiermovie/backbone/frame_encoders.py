@@ -12,7 +12,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from torch import nn
-from torchvision.models import get_model, list_models
 
 from .adapters import ClipBackbone, Colours
 from .checkpoints import read_weights, without_wrappers
@@ -51,12 +50,13 @@ def _picture_network(cfg: FrameConfig) -> nn.Module:
             raise InputError(f"{LITE0}: needs the extra hiermovie[frames]")
         build = import_module("efficientnet_lite_pytorch").EfficientNet.from_name
         return build(LITE0, image_size=cfg.size)
-    if cfg.network not in list_models(module=import_module("torchvision.models")):
+    models = import_module("torchvision.models")  # takes a while, and most stages need none
+    if cfg.network not in models.list_models(module=models):
         raise InputError(
             f"network {cfg.network!r}: expected {LITE0} or a classifier of torchvision, such as "
             "resnet50"
         )
-    return get_model(cfg.network, weights=None)
+    return models.get_model(cfg.network, weights=None)
 
 
 def _mean_over_frames(module: nn.Module, clip):

@@ -17,12 +17,17 @@ import pandas as pd
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from fvcore.nn.precise_bn import update_bn_stats
 from pydantic import Field
 from torch import nn
 
 from .contrastive import ContrastiveModel, TwoViews
-from .encoders import Slow, SlowConfig, SlowFast, SlowFastConfig
+from hiermovie.backbone.encoders import (
+    Slow,
+    SlowConfig,
+    SlowFast,
+    SlowFastConfig,
+    import_quietly,
+)
 from .loading import save_backbone
 from .momentum_contrast import MoCo
 from .motion import MoDist, VisualAndMotion, motion_backbone
@@ -293,7 +298,8 @@ def take_precise_statistics(
     batches = Batches(data, cfg.batch, cfg.seed, cfg.workers, drop_last=True)
     n = min(cfg.precise_bn, len(batches))
     was_training = model.training
-    update_bn_stats(_Unpacked(model.train()), batches(cfg.epochs), n, progress=None)
+    update = import_quietly("fvcore.nn.precise_bn").update_bn_stats
+    update(_Unpacked(model.train()), batches(cfg.epochs), n, progress=None)
     model.train(was_training)
 
 
