@@ -21,13 +21,7 @@ from pydantic import Field
 from torch import nn
 
 from .contrastive import ContrastiveModel, TwoViews
-from hiermovie.backbone.encoders import (
-    Slow,
-    SlowConfig,
-    SlowFast,
-    SlowFastConfig,
-    import_quietly,
-)
+from .encoders import Slow, SlowConfig, SlowFast, SlowFastConfig, import_quietly
 from .loading import save_backbone
 from .momentum_contrast import MoCo
 from .motion import MoDist, VisualAndMotion, motion_backbone
