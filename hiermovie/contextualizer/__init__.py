@@ -17,7 +17,8 @@ __getattr__, __dir__, __all__ = door(
     """,
     mask_prediction="""
         mask_events corrupt Targets DISTANCES distance_loss nce_loss LOSSES MaskConfig
-        PlaceQueue queue_loss Predictor MaskPrediction
+        PlaceQueue queue_loss Predictor MaskPrediction save_mask_prediction
+        load_mask_prediction
     """,
     event_retrieval="retrieval show_mask nearest_events show_nearest",
 )

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['DISTANCES', 'LOSSES', 'mask_events', 'corrupt', 'Targets', 'distance_loss', 'nce_loss', 'MaskConfig', 'PlaceQueue',
-           'queue_loss', 'Predictor', 'MaskPrediction']
+           'queue_loss', 'Predictor', 'MaskPrediction', 'save_mask_prediction', 'load_mask_prediction']
 
 # %% ../../nbs/library/4_contextualizer/02_mask_prediction.ipynb #4f0df1ff
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import torch
@@ -15,8 +15,19 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..backbone import Momentum, Queue, nt_xent
-from ..base import BelowOne, InputError, NotNegative, Positive, Share, Whole, settings
-from .encoder import Contextualizer
+from hiermovie.base import (
+    BelowOne,
+    InputError,
+    NotNegative,
+    Positive,
+    Share,
+    Whole,
+    load_weights,
+    read_tensors,
+    settings,
+    write_tensors,
+)
+from .encoder import Contextualizer, ContextualizerConfig
 from ..video import Rows, mean_and_spread
 
 # %% ../../nbs/library/4_contextualizer/02_mask_prediction.ipynb #26be7d97
@@ -301,3 +312,24 @@ class MaskPrediction(nn.Module):
     def after_step(self):
         if self.cfg.loss == "queue":
             self.copies.follow()
+
+# %% ../../nbs/library/4_contextualizer/02_mask_prediction.ipynb #6e72033f
+def save_mask_prediction(path, model: MaskPrediction, **about) -> None:
+    "Write contextualizer, prediction layer and targets as safetensors, with all settings."
+    header = dict(arch=asdict(model.contextualizer.cfg), mask=asdict(model.cfg), about=about)
+    header["target_dims"] = model.targets.dim
+    write_tensors(path, model.state_dict(), kind="mask prediction", **header)
+
+
+def load_mask_prediction(path) -> MaskPrediction:
+    "What `save_mask_prediction` wrote, in evaluation mode; `InputError` when it is not that."
+    tensors, header = read_tensors(path)
+    if header.get("kind") != "mask prediction":
+        kind = header.get("kind", "tensor file")
+        raise InputError(f"{path}: a {kind}, expected a model of mask prediction")
+    cfg = ContextualizerConfig(**header["arch"])
+    targets = Targets(torch.zeros(1, cfg.dim), "raw")
+    targets.W = torch.zeros(cfg.dim, header["target_dims"])
+    model = MaskPrediction(Contextualizer(cfg), targets, MaskConfig(**header["mask"]))
+    load_weights(model, tensors, path)
+    return model.eval()

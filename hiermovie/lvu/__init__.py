@@ -10,12 +10,12 @@ from ..base.doors import door
 
 __getattr__, __dir__, __all__ = door(
     __name__,
-    tasks="LVU_CLASSES LVU_REGRESSION LVU_TASKS read_lvu",
+    tasks="LVU_CLASSES LVU_REGRESSION LVU_TASKS read_lvu class_names",
     windowing="""
         windows SPLITS read_splits read_durations lvu_coverage need_videos sample_events
     """,
     scores="aggregate read_lvu_predictions LvuScorer lvu_metrics ranks rank_table",
-    scene_model="LvuModel lvu_loss SceneWindows TaskWindows predict_lvu",
+    scene_model="LvuModel lvu_loss SceneWindows TaskWindows predict_lvu load_lvu",
     task_runs="ChosenOnVal run_task",
     instances="""
         Instances FIELDS BROKEN save_instances read_instances read_release_meta

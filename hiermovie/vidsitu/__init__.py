@@ -34,19 +34,22 @@ __getattr__, __dir__, __all__ = door(
     trunk="OnTrunk Trunk build_trunk",
     verbs="""
         verb_vocabulary read_verb_vocabulary verb_targets cross_entropy VerbModel verb_loss
-        predict_verbs save_head load_head
+        predict_verbs save_head read_head load_head load_verbs
     """,
     words="""
-        train_bpe gpt2_bpe SIGNS SPACE TAGS RoleVocabulary encode_roles decode_roles
-        role_tokens
+        train_bpe gpt2_bpe SIGNS SPACE TAGS RoleVocabulary encode_roles role_spans
+        decode_roles role_tokens
     """,
     generation="Cache TxD txd_as_released Generation repeats generate GPT2",
-    roles="RoleModel build_decoder role_loss predict_roles",
+    roles="""
+        RoleModel build_decoder role_loss write_sentences predict_roles sentence_scores
+        role_scores load_roles
+    """,
     released_roles="pytorch_layer load_released_roles",
     relations="""
         PAIRS CLASSES relation_targets TextEncoder PretrainedText with_roles event_text
-        text_tokens RelationModel relation_loss class_weights predict_relations text_reader
-        text_model
+        text_tokens RelationModel relation_loss class_weights predict_relations
+        load_relations text_reader text_model
     """,
     end_to_end="SegmentClips EndToEnd clip_features",
     baselines="baseline score",

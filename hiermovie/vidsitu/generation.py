@@ -80,6 +80,9 @@ class TxD(nn.Module):
         if max_len < 2:
             raise InputError(f"max_len {max_len}: must be at least 2, a verb and the end")
         self.width, self.n_tokens, self.max_len, self.heads = width, n_tokens, max_len, heads
+        self.built = dict(width=width, depth=depth, heads=heads, ffn=ffn, dropout=dropout)
+        self.built |= dict(max_len=max_len, bottleneck=bottleneck, embed_std=embed_std)
+        self.built |= dict(first_position=first_position, block_dropout=block_dropout)
         self.embed, self.drop = nn.Embedding(n_tokens, width), nn.Dropout(dropout)
         nn.init.normal_(self.embed.weight, std=embed_std or width**-0.5)
         places = (max_len + 1, width)
@@ -325,6 +328,9 @@ class GPT2(nn.Module):
             self.net = _gpt2_from(weights, max_len)
             _with_pieces(self.net, weights, n_tokens, pieces)
         self.n_tokens, self.width, self.max_len = n_tokens, self.net.config.n_embd, max_len
+        cfg = self.net.config
+        self.built = dict(width=cfg.n_embd, depth=cfg.n_layer, heads=cfg.n_head)
+        self.built |= dict(ffn=cfg.n_inner or 4 * cfg.n_embd, max_len=cfg.n_positions)
         self.new_cache = EncoderDecoderCache
 
     def forward(self, memory, tokens):

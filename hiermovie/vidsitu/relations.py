@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PAIRS', 'CLASSES', 'relation_targets', 'TextEncoder', 'PretrainedText', 'with_roles', 'event_text', 'text_tokens',
-           'RelationModel', 'relation_loss', 'class_weights', 'predict_relations', 'text_reader', 'text_model']
+           'RelationModel', 'relation_loss', 'class_weights', 'predict_relations', 'load_relations', 'text_reader',
+           'text_model']
 
 # %% ../../nbs/library/5_vidsitu/15_relations.ipynb #7613fd6e
 from collections import Counter
@@ -12,12 +13,12 @@ from collections import Counter
 import torch
 from torch import nn
 
-from ..base import InputError, on_device
+from ..base import InputError, load_weights, on_device
 from ..contextualizer import sinusoids
 from .annotations import Segments
 from .predictions import EVENTS, RELATED, RELATIONS, short_role
 from .trunk import OnTrunk, Trunk
-from .verbs import cross_entropy
+from .verbs import cross_entropy, read_head
 from .words import RoleVocabulary, encode_roles
 
 # %% ../../nbs/library/5_vidsitu/15_relations.ipynb #faf2af56
@@ -66,6 +67,8 @@ class TextEncoder(nn.Module):
         if width < 2 or width % heads or width % 2:
             raise InputError(f"text_width {width}: must be even and a multiple of {heads} heads")
         self.dim, self.pad, self.embed = width, pad, nn.Embedding(n_tokens, width)
+        self.built = dict(n_tokens=n_tokens, pad=pad, width=width, depth=depth, heads=heads)
+        self.built |= dict(dropout=dropout, max_len=max_len)
         self.register_buffer("positions", sinusoids(max_len, width))
         self.encoder = nn.TransformerEncoder(
             nn.TransformerEncoderLayer(width, heads, 2 * width, dropout, batch_first=True),
@@ -89,7 +92,7 @@ class PretrainedText(nn.Module):
 
     def __init__(self, folder, pooled: bool = False):
         super().__init__()
-        self.pooled = pooled
+        self.pooled, self.built = pooled, dict(folder=str(folder), pooled=pooled)
         try:
             from transformers import AutoModel, AutoTokenizer
         except ImportError as e:
@@ -178,6 +181,16 @@ class RelationModel(OnTrunk):
         )
         self.register_buffer("weights", torch.ones(classes) if weights is None else weights)
 
+    @property
+    def built(self) -> dict:
+        hidden, classes = self.head[0].out_features, self.head[-1].out_features
+        return dict(
+            model="relations",
+            trunk=self.trunk.built if self.trunk else None,
+            text=self.text.built if self.text else None,
+            how=dict(hidden=hidden, classes=classes, layers=(len(self.event) + 1) // 2),
+        )
+
     def forward(self, features, tokens=None):
         seen = [self.trunk(features)] if self.trunk else []
         texts = (
@@ -233,6 +246,22 @@ def predict_relations(
                     out[k + i]["pred_evrels_ev"][e].append(RELATIONS[best[i, e]])
                     out[k + i]["pred_scores_ev"][e].append(p[i, e].item())
     return out
+
+# %% ../../nbs/library/5_vidsitu/15_relations.ipynb #7bee21ea
+def _rebuilt_text(built: dict | None):
+    if built is None:
+        return None
+    return PretrainedText(**built) if "folder" in built else TextEncoder(**built)
+
+
+def load_relations(path) -> RelationModel:
+    "A relation head from its file alone; `InputError` when it is another head."
+    tensors, header = read_head(path, "relations")
+    built = header["built"]
+    trunk = Trunk.rebuilt(built["trunk"]) if built["trunk"] else None
+    model = RelationModel(trunk, _rebuilt_text(built["text"]), **built["how"])
+    load_weights(model, tensors, path)
+    return model.eval()
 
 # %% ../../nbs/library/5_vidsitu/15_relations.ipynb #cd73fe99
 def text_reader(

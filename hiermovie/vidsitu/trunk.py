@@ -6,6 +6,8 @@
 __all__ = ['OnTrunk', 'Trunk', 'build_trunk']
 
 # %% ../../nbs/library/5_vidsitu/10_trunk.ipynb #95409b0d
+from dataclasses import asdict
+
 import torch
 from torch import nn
 
@@ -55,6 +57,26 @@ class Trunk(nn.Module):
         self.rate = rate
         if contextualizer is not None and rate == 0:
             contextualizer.requires_grad_(False)
+
+    @property
+    def built(self) -> dict:
+        "What `Trunk.rebuilt` needs for the same network, weights apart; plain values."
+        c = self.contextualizer
+        return dict(
+            dim=len(self.mean),
+            contextualizer=asdict(c.cfg) if c else None,
+            both=self.both,
+            alone=self.alone,
+            project=self.project[0].out_features if self.project else 0,
+        )
+
+    @classmethod
+    def rebuilt(cls, built: dict) -> "Trunk":
+        "A trunk as `built` says; its weights are loaded afterwards."
+        cfg, features = built["contextualizer"], torch.zeros(1, built["dim"])
+        contextualizer = Contextualizer(ContextualizerConfig(**cfg)) if cfg else None
+        how = {name: built[name] for name in ("both", "alone", "project")}
+        return cls(features, contextualizer, **how)
 
     def forward(self, features, pad_mask=None):
         x = (features - self.mean) / self.std

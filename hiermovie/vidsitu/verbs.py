@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['verb_vocabulary', 'read_verb_vocabulary', 'verb_targets', 'cross_entropy', 'VerbModel', 'verb_loss', 'predict_verbs',
-           'save_head', 'load_head']
+           'save_head', 'read_head', 'load_head', 'load_verbs']
 
 # %% ../../nbs/library/5_vidsitu/11_verbs.ipynb #012597f0
 from collections import Counter
@@ -104,6 +104,10 @@ class VerbModel(OnTrunk):
             nn.Linear(trunk.dim, trunk.dim // 2), nn.ReLU(), nn.Linear(trunk.dim // 2, n_verbs)
         )
 
+    @property
+    def built(self) -> dict:
+        return dict(model="verbs", trunk=self.trunk.built, n_verbs=self.head[-1].out_features)
+
     def forward(self, features):
         return self.head(self.trunk(features))
 
@@ -131,17 +135,33 @@ def predict_verbs(model, features, vocabulary: list) -> list:
 
 # %% ../../nbs/library/5_vidsitu/11_verbs.ipynb #845a1a17
 def save_head(path, model: nn.Module, vocabulary: list, **about) -> None:
-    "Write a trained model as safetensors with its vocabulary."
-    write_tensors(path, model.state_dict(), kind="head", vocabulary=list(vocabulary), about=about)
+    "Write a trained model as safetensors with its vocabulary and what it is built of."
+    header = dict(vocabulary=list(vocabulary), built=getattr(model, "built", None), about=about)
+    write_tensors(path, model.state_dict(), kind="head", **header)
+
+
+def read_head(path, kind: str | None = None) -> tuple:  # (tensors, header)
+    """What `save_head` wrote; `InputError` when the file is no head, or (with `kind`: verbs, roles,
+    relations, lvu) not of this kind, or does not say what it is built of.
+    """
+    tensors, header = read_tensors(path)
+    if header.get("kind") != "head":
+        raise InputError(f"{path}: a {header.get('kind', 'tensor file')}, expected a head")
+    if kind is None:
+        return tensors, header
+    built = header.get("built")
+    if not built:
+        raise InputError(f"{path}: does not say what it is built of (an older head); train it anew")
+    if built["model"] != kind:
+        raise InputError(f"{path}: a head for {built['model']}, expected one for {kind}")
+    return tensors, header
 
 
 def load_head(path, model: nn.Module, vocabulary: list) -> nn.Module:
     """Put stored weights into a model of the same architecture; `InputError` when the file is no
     head, or of another vocabulary or architecture.
     """
-    tensors, header = read_tensors(path)
-    if header.get("kind") != "head":
-        raise InputError(f"{path}: a {header.get('kind', 'tensor file')}, expected a head")
+    tensors, header = read_head(path)
     if header["vocabulary"] != list(vocabulary):
         raise InputError(
             (
@@ -153,3 +173,11 @@ def load_head(path, model: nn.Module, vocabulary: list) -> nn.Module:
         )
     load_weights(model, tensors, path)
     return model.eval()
+
+# %% ../../nbs/library/5_vidsitu/11_verbs.ipynb #1035e436
+def load_verbs(path) -> tuple:  # (VerbModel, vocabulary)
+    "A verb head from its file alone; `InputError` when it is another head."
+    tensors, header = read_head(path, "verbs")
+    model = VerbModel(Trunk.rebuilt(header["built"]["trunk"]), header["built"]["n_verbs"])
+    load_weights(model, tensors, path)
+    return model.eval(), header["vocabulary"]
