@@ -20,6 +20,13 @@ __getattr__, __dir__, __all__ = door(
         TABLES empty_table FORMAT EVENTS_SCHEMA FilmPredictions COLUMNS tile untile jpeg
         save_film read_events_json read_film
     """,
+    film_tables="""
+        Fives verbs_table Described say_verbs say_roles say_relations told say_lvu fill_gaps
+        say_hidden say_neighbours
+    """,
+    whole_film="""
+        FilmOptions FilmClips film_facts world_of say_film open_chain predict_film
+    """,
     cli="""
         program of_checkpoints of_data Convention run_features run_convert
         run_convert_objects run_pretrain run_extract Task Unit run_evaluate run_audit

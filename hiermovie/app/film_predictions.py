@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..base import InputError, atomic, need_file, read_json, write_json
+from ..lvu import Instances, read_instances, save_instances
 from ..video import read_features, save_features
 
 # %% ../../nbs/library/8_app/04_film_predictions.ipynb #0c8ed4d1
@@ -85,6 +86,7 @@ class FilmPredictions:
     untold: dict = field(default_factory=dict)  # task -> why nothing answers it
     features: np.ndarray = None  # float32 (E, D)
     thumbnails: np.ndarray = None  # uint8 (E, h, w, 3): the middle of each event
+    regions: Instances | None = None  # features of the rows of `instances`
     models: pd.DataFrame = field(default_factory=lambda: empty_table("models"))
     events: pd.DataFrame = field(default_factory=lambda: empty_table("events"))
     verbs: pd.DataFrame = field(default_factory=lambda: empty_table("verbs"))
@@ -157,6 +159,8 @@ def save_film(folder: str | Path, said: FilmPredictions, **more) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_features(folder, "events", said.features)
+    if said.regions is not None:
+        save_instances(folder, "instances", said.regions)
     with atomic(folder / "thumbnails.jpg") as path:
         path.write_bytes(jpeg(tile(said.thumbnails)))
     about = dict(format=FORMAT, film=said.film, world=said.world, encoder=said.encoder)
@@ -201,6 +205,8 @@ def read_film(folder: str | Path) -> FilmPredictions:
         n = len(content["events"])
         raise InputError(f"{folder}: {n} events, but features of {len(features)}")
     about = {k: content[k] for k in (*_ABOUT, "untold")}
+    kept = (folder / "instances_inst.npz").is_file()
+    about["regions"] = read_instances(folder, "instances") if kept else None
     return FilmPredictions(
         **about, features=features, thumbnails=_read_sheet(folder, content), **tables
     )

@@ -12,6 +12,7 @@ import hashlib
 import json
 import queue
 import threading
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -194,10 +195,10 @@ def _normalized(frames, device):  # uint8 (B, T, S, S, 3) to float32 (B, 3, T, S
 
 
 @torch.no_grad()
-def features_of(model, paths, cut: Cutting = Cutting()):
+def features_of(model, paths, cut: Cutting = Cutting(), tell: Callable | None = None):
     """Yields (path, features float32 (E, D), None), or (path, None, error) for a file that cannot
     be used, in the order in which they are done; decodes ahead. The model is in evaluation mode
-    meanwhile.
+    meanwhile. `tell` is called with the number of clips that were just done.
     """
     _channels_last(model)
     device, done = next(model.parameters()).device, {}
@@ -206,6 +207,8 @@ def features_of(model, paths, cut: Cutting = Cutting()):
             if frames is not None:
                 features = model(_normalized(frames, device)).float().cpu().numpy()
                 done.setdefault(path, []).append(features)
+                if tell:
+                    tell(len(features))
                 continue
             parts = done.pop(path, [])
             yield path, None if error else np.concatenate(parts), error

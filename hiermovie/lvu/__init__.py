@@ -23,7 +23,7 @@ __getattr__, __dir__, __all__ = door(
     """,
     tracks="BOX_COLUMNS read_boxes load_detector detect find_shots iou link",
     opencv_detectors="YuNet Yolo load_opencv_detector find_boxes",
-    regions="RegionFeatures video_instances",
+    regions="RegionFeatures largest_boxes video_instances",
     instance_store="""
         extract_instances store_release InstanceStore read_instance_store show_instances
     """,
