@@ -27,6 +27,10 @@ __getattr__, __dir__, __all__ = door(
     whole_film="""
         FilmOptions FilmClips film_facts world_of say_film open_chain predict_film
     """,
+    film_page="""
+        page_data as_json small_sheet similarity_picture png data_address film_html
+        film_address write_film_page show_film
+    """,
     cli="""
         program of_checkpoints of_data Convention run_features run_convert
         run_convert_objects run_pretrain run_extract Task Unit run_evaluate run_audit
