@@ -37,4 +37,5 @@ __getattr__, __dir__, __all__ = door(
         colour_shares change Scan thumbnail_size scan_film find_cuts trained_cuts
         cut_at_shots shots_of
     """,
+    event_index="BLOCK write_event_index EventIndex ApproximateIndex",
 )
