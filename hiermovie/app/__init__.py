@@ -28,13 +28,17 @@ __getattr__, __dir__, __all__ = door(
         FilmOptions FilmClips film_facts world_of say_film open_chain predict_film
     """,
     film_page="""
-        page_data as_json small_sheet similarity_picture png data_address film_html
-        film_address write_film_page show_film
+        page_data as_json small_sheet similarity_picture png data_address policy_of
+        shared_style film_html film_address write_film_page show_film
+    """,
+    many_films="""
+        films_in folder_names film_key is_said OUR_FILES make_film_folder MOST
+        write_index_page predict_films
     """,
     cli="""
-        program of_checkpoints of_data Convention run_features run_convert
-        run_convert_objects run_pretrain run_extract Task Unit run_evaluate run_audit
-        run_check run_data_check run_data_status run_data_own run_data_convert run_reproduce
-        main
+        program of_checkpoints of_data Convention run_features Shots run_predict run_search
+        run_convert run_convert_objects run_pretrain run_extract Task Unit run_evaluate
+        run_audit run_check run_data_check run_data_status run_data_own run_data_convert
+        run_reproduce main
     """,
 )

@@ -94,6 +94,13 @@ class Cutting:
         duration = probe(path).duration
         return [within(clip_times(a, b, T), duration) for a, b in self.spans(duration)]
 
+    def events_of(self, path) -> list:  # [(start_s, end_s), ...]
+        "When the events of a video file begin and end."
+        if self.convention == "vidsitu" or self.n_events:
+            n = self.n_events or 5
+            return [(k * self.event_s, (k + 1) * self.event_s) for k in range(n)]
+        return cut_events(probe(path).duration, self.event_s)
+
     def spans(self, duration: float) -> list:  # [(start_s, end_s), ...]
         "What the clips of a film's events show."
         events = cut_events(duration, self.event_s)

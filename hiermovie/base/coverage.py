@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .files import InputError, write_table
+from .files import InputError, read_table, write_table
 
 # %% ../../nbs/library/base/02_coverage.ipynb #64253f4a
 def one_line(text) -> str:
@@ -58,11 +58,22 @@ class Coverage:
         return self
 
 
+def _earlier(path: Path, items: set) -> list:  # rows of a table about other items
+    if not path.is_file():
+        return []
+    table = read_table(path, ["item", "status", "why"], keep_default_na=False, dtype=str)
+    return [r for r in table.itertuples(index=False, name=None) if r[0] not in items]
+
+
 @contextlib.contextmanager
-def kept_coverage(path: str | Path):
+def kept_coverage(
+    path: str | Path,
+    add: bool = False,  # rows of an earlier table about other items stay
+):
     "Gives a `Coverage` that is written as a table when the block ends, however it ends."
     coverage = Coverage()
     try:
         yield coverage
     finally:
-        write_table(path, coverage.table())
+        earlier = _earlier(Path(path), {item for item, *_ in coverage.rows}) if add else []
+        write_table(path, Coverage([*earlier, *coverage.rows]).table())

