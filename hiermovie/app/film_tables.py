@@ -23,8 +23,8 @@ from hiermovie.vidsitu import (
     decode_roles,
     predict_relations,
     predict_verbs,
-    role_scores,
-    sentence_scores,
+    role_log_probabilities,
+    token_log_probabilities,
     write_sentences,
 )
 
@@ -119,11 +119,11 @@ def say_roles(models, features: np.ndarray, fives: Fives, said: Described) -> pd
     model, words, rules = models.roles
     x = fives.stack(features)
     sentences = write_sentences(model, x, said.verbs, words, rules)
-    logp = sentence_scores(model, x, sentences, words, rules.end_first)
+    logp = token_log_probabilities(model, x, sentences, words, rules.end_first)
     said.roles = [decode_roles(words, s) for s in sentences]
     rows = []
     for event, (s, k) in enumerate(fives.first_of):
-        scores = role_scores(words, sentences[5 * s + k], logp[5 * s + k])
+        scores = role_log_probabilities(words, sentences[5 * s + k], logp[5 * s + k])
         rows += [(event, r, text, scores[r]) for r, text in said.roles[5 * s + k].items()]
     return _table("roles", rows)
 

@@ -42,8 +42,8 @@ __getattr__, __dir__, __all__ = door(
     """,
     generation="Cache TxD txd_as_released Generation repeats generate GPT2",
     roles="""
-        RoleModel build_decoder role_loss write_sentences predict_roles sentence_scores
-        role_scores load_roles
+        RoleModel build_decoder role_loss write_sentences predict_roles
+        token_log_probabilities role_log_probabilities load_roles
     """,
     released_roles="pytorch_layer load_released_roles",
     relations="""
