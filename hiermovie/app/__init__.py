@@ -32,7 +32,7 @@ __getattr__, __dir__, __all__ = door(
         shared_style film_html film_address write_film_page show_film
     """,
     many_films="""
-        films_in folder_names film_key is_said OUR_FILES make_film_folder MOST
+        films_in folder_names film_key is_said PLAYABLE OUR_FILES make_film_folder MOST
         write_index_page predict_films
     """,
     cli="""

@@ -153,6 +153,7 @@ _TASKS = "some of verbs,roles,relations,lvu, or names of runs; else all that the
 _ENCODER = "a backbone's run (as cvrl), or a file of a backbone, or lite0: features only"
 _DETECTOR = "weights that find persons or faces: .onnx (YuNet, YOLO), or torchvision's Faster R-CNN"
 _CREDIT = "whose film it is: a line that the page shows"
+_PLAYABLE = "put a copy beside the page that every browser plays (H.264, no sound)"
 
 
 def _default_runs() -> str:
@@ -171,14 +172,14 @@ def _tell_chain(chain) -> None:
         print(f"{task}: {run.name}, seed {run.seed}")
 
 
-def _predict_one(film: Path, out: Path, chain, models, options, credit: str) -> None:
+def _predict_one(film: Path, out: Path, *how) -> None:
     from tqdm import tqdm
 
     from hiermovie.app.many_films import make_film_folder
     from hiermovie.base import one_line
 
     with tqdm(unit=" events", disable=None) as bar:
-        made = make_film_folder(out, film, chain, models, options, credit, bar.update)
+        made = make_film_folder(out, film, *how, bar.update)
     print(f"{'' if made else 'was done: '}{one_line(out / 'index.html')}")
 
 
@@ -195,6 +196,7 @@ def run_predict(
     shots: Annotated[Shots, Option(help="trained: hiermovie[shots]")] = Shots.colours,
     detector: Annotated[str, Option(help=_DETECTOR)] = "",
     credit: Annotated[str, Option(help=_CREDIT)] = "",
+    playable: Annotated[bool, Option("--playable", help=_PLAYABLE)] = False,
 ) -> int:
     """What trained networks say about your films: events.json and one page, index.html.
 
@@ -210,11 +212,12 @@ def run_predict(
     where = None if is_file_encoder(encoder) else runs or _default_runs()
     chain, models = open_chain(where, encoder or None, named)
     _tell_chain(chain)
+    how = (chain, models, options, credit, playable)
     if len(films) == 1 and Path(films[0]).is_file():
         place = Path(out or Path("predictions") / found[0].stem)
-        _predict_one(found[0], place, chain, models, options, credit)
+        _predict_one(found[0], place, *how)
         return 0
-    coverage = predict_films(films, out or "predictions", chain, models, options, credit)
+    coverage = predict_films(films, out or "predictions", *how)
     print(f"{out or 'predictions'}/index.html")
     return 2 if "skipped" in set(coverage.table().status) else 0
 

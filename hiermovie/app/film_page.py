@@ -175,7 +175,7 @@ _PROGRAM = """
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
 const film = $("film"), last = data.events.length - 1;
-let now = -1;
+let now = -1, ready = false;
 
 function make(tag, attributes, ...inside) {
   const element = document.createElement(tag);
@@ -225,12 +225,19 @@ function eventAt(seconds) {
 function filmTime() { return film.currentTime - data.offset; }
 function goTo(event) {
   const to = Math.min(Math.max(event, 0), last);
-  if (film.readyState) film.currentTime = data.events[to][0] + data.offset + 0.001;
+  if (ready) film.currentTime = data.events[to][0] + data.offset + 0.001;
   show(to);
 }
 function follow() {
-  if (film.seeking) return;
+  if (film.seeking || !ready) return;
   show(eventAt(filmTime()));
+  drawBoxes(filmTime());
+}
+function onLoaded() {
+  if (ready) return;
+  ready = true;
+  data.offset += film.currentTime;  // of the first thing in the file: players count differently
+  if (now > 0) goTo(now);
   drawBoxes(filmTime());
 }
 function whilePlaying() {
@@ -428,7 +435,8 @@ function start() {
   film.addEventListener("play", whilePlaying);
   film.addEventListener("seeked", follow);
   film.addEventListener("error", cannotPlay);
-  film.addEventListener("loadeddata", () => drawBoxes(filmTime()));
+  film.addEventListener("loadeddata", onLoaded, { once: true });
+  if (film.readyState >= 2) onLoaded();
   if (film.error) cannotPlay();
   $("map").addEventListener("click", onMap);
   document.addEventListener("keydown", onKey);
@@ -436,7 +444,6 @@ function start() {
   const asked = /^#event=(\\d+)$/.exec(location.hash);
   show(0);
   if (asked) goTo(Number(asked[1]));
-  film.addEventListener("loadedmetadata", () => { if (now > 0) goTo(now); }, { once: true });
 }
 start();
 """
@@ -472,7 +479,8 @@ here, only what looks alike.</small></p>{% endif %}
 <div id="stage" class="stage screen"><video id="film" src="{{ address }}" controls playsinline
  preload="metadata"></video><svg id="boxes" aria-hidden="true"></svg></div>
 <p id="trouble" class="alarm screen" hidden>This browser cannot play the film's file
- ({{ said.film.codec }}). <small>Small pictures and answers work without it.</small></p>
+ ({{ said.film.codec }}). <small>Small pictures and answers work without it;
+ hiermovie predict --playable puts a copy here that it can play.</small></p>
 <p class="note screen">Space plays and stops; left and right go to the event before and after, with
  shift to the shot; 1 to 5 are the events of the segment; Home and End.</p>
 {% if why.instances %}<p class="note">No boxes: {{ why.instances }}.</p>{% endif %}
