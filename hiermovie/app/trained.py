@@ -110,6 +110,13 @@ def _called(encoder: str, wish: str) -> bool:
     return wish in (encoder, encoder.removeprefix("backbone-"))
 
 
+def _group_order(group: list) -> tuple:  # smaller comes first
+    tasks = {run.task for run in group}
+    pretrained = {run.task for run in group if run.params["contextualizer"] == "pretrained"}
+    name = group[0].group
+    return -len(tasks), -len(pretrained), *map(len, name), name
+
+
 def _group(found: list, encoder: str | None, runs) -> list:
     groups = {}
     for run in found:
@@ -120,10 +127,7 @@ def _group(found: list, encoder: str | None, runs) -> list:
             known = ", ".join(sorted({g[0] for g in groups}))
             raise InputError(f"{runs}: no heads of the encoder {encoder!r}; there are {known}")
         groups = named
-    # most tasks first, then the shorter names
-    return min(groups.items(), key=lambda g: (-len({r.task for r in g[1]}), *map(len, g[0]), g[0]))[
-        1
-    ]
+    return min(groups.values(), key=_group_order)
 
 
 def _mask_prediction(heads: dict) -> Path | None:
@@ -156,14 +160,15 @@ def find_chain(
     named = [by_name[t] for t in tasks if t in by_name]
     if len({run.group for run in named}) > 1:
         raise InputError(f"tasks {', '.join(tasks)}: these runs are of different features")
-    group = (
-        [r for r in found if r.group == named[0].group] if named else _group(found, encoder, runs)
-    )
+    group = _group(found, encoder, runs)
+    if named:
+        group = [run for run in found if run.group == named[0].group]
     heads = {}
-    for task in [t for t in TASKS if not tasks or t in tasks]:
-        first = min((r for r in group if r.task == task), key=lambda r: r.order, default=None)
-        heads |= {task: first} if first else {}
+    for run in sorted(group, key=lambda run: run.order):
+        if not tasks or run.task in tasks:
+            heads.setdefault(run.task, run)
     heads |= {run.task: run for run in named}
+    heads = {task: heads[task] for task in TASKS if task in heads}
     of = group[0]
     untold = {t: f"no run of this task on {of.encoder}" for t in TASKS if t not in heads}
     need_fitting([run.folder for run in heads.values()])

@@ -109,6 +109,62 @@ def test_scores_come_from_the_official_prediction_files(chain):
         assert set(stored["baselines"]) == {"majority", "random"}
 
 
+def said_of(film, trained, folder):
+    """What `hiermovie predict` writes of a film."""
+    from hiermovie.app import make_film_folder
+
+    make_film_folder(folder, film, *trained)
+    said = load(folder / "events.json")
+    assert said["world"] == dict(name="MiniMovies", of_this_world=True)
+    return said
+
+
+def test_pages_of_test_films_are_right_as_often_as_the_tables_say(chain, tmp_path):
+    from hiermovie.app import open_chain
+    from hiermovie.video import video_path
+    from hiermovie.vidsitu import evaluate, read_segments
+
+    trained = open_chain(chain)
+    assert trained[0].encoder == "backbone-cvrl"
+    root = chain / "data/vidsitu"
+    valid = read_segments(root / "vidsitu_annotations", "valid")
+    verbs, relations = [], []
+    for k, segment in enumerate(valid.ids):
+        said = said_of(video_path(root / "videos", segment), trained, tmp_path / segment)
+        by_event = [[v for v in said["verbs"] if v["event"] == e] for e in range(5)]
+        names = [[v["verb"] for v in event] for event in by_event]
+        scores = [[v["score"] for v in event] for event in by_event]
+        verbs.append(dict(ann_idx=k, pred_vbs_ev=names, pred_scores_ev=scores))
+        answers = [[r["relation"]] * 3 for r in said["relations"]]
+        sure = [[r["score"]] * 3 for r in said["relations"]]
+        relations.append(dict(ann_idx=k, pred_evrels_ev=answers, pred_scores_ev=sure))
+    files = [root / "vidsitu_annotations" / f"{kind}_files" for kind in ("vinfo", "vseg_ann")]
+    infos, annotations = (load(next(f.glob("*_valid_lb.json"))) for f in files)
+    for task, predictions, metric in (
+        ("verbs", verbs, "Per_Ev_Top_1"),
+        ("relations", relations, "Macro_Top_1"),
+    ):
+        table = load(chain / f"{task}-cvrl-maskpred/metrics.json")["scores"][0][metric]
+        shown = evaluate(task, predictions, valid.ids, infos, annotations)[metric]
+        assert shown == pytest.approx(table, abs=1e-9), task
+
+
+def test_pages_of_lvu_test_films_answer_as_the_predictions(chain, tmp_path):
+    from hiermovie.app import open_chain
+    from hiermovie.lvu import LVU_CLASSES, class_names, read_lvu
+
+    trained = open_chain(chain)
+    predicted = load(chain / "lvu-ours/predictions.json")
+    videos = chain / "data/lvu/videos"
+    for video in read_lvu(chain / "data/lvu", "scene", "test").video_id[:6]:
+        said = said_of(videos / f"{video}.mp4", trained, tmp_path / video)
+        for row in said["answers"]:
+            if row["task"] in LVU_CLASSES:
+                scores = predicted[f"{row['task']}_seed0"][video]
+                names = class_names(chain / "data/lvu", row["task"])
+                assert row["answer"] == names[scores.index(max(scores))]
+
+
 def test_command_line_scores(chain, tmp_path):
     ann = chain / "data/vidsitu/vidsitu_annotations"
     code, out, err = run(
