@@ -13,7 +13,7 @@ __getattr__, __dir__, __all__ = door(
     evaluation="VidSituFiles LvuFiles evaluate_files show_scores",
     reproduction="need_package find_profile stage_environment failures reproduce",
     trained="""
-        TASKS HeadRun head_runs Chain find_chain file_chain is_file_encoder load_encoder
+        TASKS HeadRun head_runs Chain find_chain file_chain is_file_encoder
         write_untrained_runs head_scores Models load_chain
     """,
     film_predictions="""
@@ -21,7 +21,7 @@ __getattr__, __dir__, __all__ = door(
         save_film read_events_json read_film
     """,
     film_tables="""
-        Fives verbs_table Described say_verbs say_roles say_relations told say_lvu fill_gaps
+        Fives verbs_table Described say_verbs say_roles say_relations told say_lvu
         say_hidden say_neighbours
     """,
     whole_film="""
@@ -38,7 +38,7 @@ __getattr__, __dir__, __all__ = door(
     cli="""
         program of_checkpoints of_data Convention run_features Shots run_predict run_search
         run_convert run_convert_objects run_pretrain run_extract Task Unit run_evaluate
-        run_audit run_check run_data_check run_data_status run_data_own run_data_convert
-        run_reproduce main
+        run_audit run_check run_data_check run_data_status run_data_own run_data_film
+        run_data_convert run_reproduce main
     """,
 )

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['program', 'of_checkpoints', 'of_data', 'Convention', 'run_features', 'Shots', 'run_predict', 'run_search',
            'run_convert', 'run_convert_objects', 'run_pretrain', 'run_extract', 'Task', 'Unit', 'run_evaluate',
-           'run_audit', 'run_check', 'run_data_check', 'run_data_status', 'run_data_own', 'run_data_convert',
-           'run_reproduce', 'main']
+           'run_audit', 'run_check', 'run_data_check', 'run_data_status', 'run_data_own', 'run_data_film',
+           'run_data_convert', 'run_reproduce', 'main']
 
 # %% ../../nbs/library/8_app/09_cli.ipynb #0d8d0d2c
 import json
@@ -593,6 +593,31 @@ def run_data_own(
         f"{out}/movieclips: {found['films']} films; {out}/kinetics: {found['clips']} clips of them"
     )
     print(f"next: make reproduce PROFILE=own DATA={out}")
+    return 0
+
+# %% ../../nbs/library/8_app/09_cli.ipynb #190a3cc7
+_OTHERS = "films that are only asked about, separated by commas"
+
+
+@of_data.command("film")
+def run_data_film(
+    film: Annotated[str, Argument(help="a film of some minutes")],
+    out: Annotated[str, Option(help="the data folder that is written")],
+    others: Annotated[str, Option(help=_OTHERS)] = "",
+) -> int:
+    """One film as a data set for the profile film: two thirds to learn from, the rest held out.
+
+    See nbs/library/data/14_own_film.ipynb.
+    """
+    from hiermovie.data import write_film_data
+
+    more = tuple(o.strip() for o in others.split(",") if o.strip())
+    found = write_film_data(film, out, more)
+    print(
+        f"{out}/kinetics: {found['clips']} clips; {out}/movieclips: {found['stretches']} stretches"
+    )
+    print(f"{out}/held_out: {found['held_out']} stretches that nothing learns from")
+    print(f"next: make reproduce PROFILE=film DATA={out}")
     return 0
 
 # %% ../../nbs/library/8_app/09_cli.ipynb #0ee78530

@@ -7,6 +7,7 @@ __all__ = ['PLAYABLE', 'OUR_FILES', 'MOST', 'films_in', 'folder_names', 'film_ke
            'write_index_page', 'predict_films']
 
 # %% ../../nbs/library/8_app/08_many_films.ipynb #3ddc7d7b
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -27,11 +28,11 @@ from hiermovie.app.film_page import (
 from .film_predictions import COLUMNS, read_film, save_film
 from .trained import Chain, Models
 from .whole_film import FilmOptions, say_film
+from ..backbone import content_of
 from hiermovie.base import (
     InputError,
     atomic,
     digest,
-    file_parameter_key,
     kept_coverage,
     key_of,
     one_line,
@@ -67,8 +68,7 @@ def folder_names(films: list) -> list:  # of the films' folders
 # %% ../../nbs/library/8_app/08_many_films.ipynb #f6acf46a
 def _chain_key(chain: Chain) -> str:
     if chain.data_run is None:
-        lite0 = str(chain.checkpoint) == "lite0"
-        return "lite0" if lite0 else file_parameter_key("checkpoint", str(chain.checkpoint))
+        return hashlib.sha256(content_of(chain.checkpoint)).hexdigest()[:16]
     runs = sorted({run.folder for run in chain.heads.values()})
     return digest(*(f"{folder.name} {key_of(folder)}" for folder in runs))
 

@@ -27,7 +27,9 @@ __getattr__, __dir__, __all__ = door(
         LITE0 IMAGENET LITE FrameConfig frame_config FrameEncoder load_frame_encoder
         lite0_weights
     """,
-    loading="MODELS save_backbone load_foreign load_backbone find_backbone content_of",
+    loading="""
+        MODELS save_backbone load_foreign is_packaged load_backbone find_backbone content_of
+    """,
     contrastive="""
         nt_xent two_starts cvrl_augment TwoViews show_views ProjectionHead ContrastiveModel
     """,

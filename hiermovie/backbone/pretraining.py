@@ -37,11 +37,13 @@ from hiermovie.base import (
     Share,
     Whole,
     fit,
+    load_weights,
     lock_folder,
     process_group,
     rank,
     read_json,
     read_table,
+    read_tensors,
     seed_all,
     settings,
     world,
@@ -102,6 +104,7 @@ class PretrainConfig:
     channels_last: bool = True
     compile: bool = False
     save_every: Count = 0  # steps; 0: once per epoch
+    start: str = ""  # a backbone of the same kind to go on from; empty: random weights
 
     def __post_init__(self):
         sides = self.short_side
@@ -218,7 +221,10 @@ def build(
     shared = dict(T=cfg.frames, size=cfg.size, clip_s=cfg.clip_s, seed=cfg.seed)
     seed_all(cfg.seed, "weights", cfg.objective)
     read = Memory() if cfg.memory else read_clips
-    return OBJECTIVES[cfg.objective](cfg, _network(cfg), videos, infos, read=read, **shared)
+    network = _network(cfg)
+    if cfg.start:
+        load_weights(network, read_tensors(cfg.start)[0], cfg.start)
+    return OBJECTIVES[cfg.objective](cfg, network, videos, infos, read=read, **shared)
 
 # %% ../../nbs/library/3_backbone/05_pretraining.ipynb #8866ff9f
 def prepare(

@@ -17,7 +17,7 @@ import pandas as pd
 from .code_keys import digest
 
 # %% ../../nbs/library/base/09_file_keys.ipynb #50e3edb7
-CORPORA = ("kinetics", "movieclips", "vidsitu", "lvu")
+CORPORA = ("kinetics", "movieclips", "vidsitu", "lvu", "held_out")
 SMALL = 64 * 2**20  # bytes that are always read
 LARGE = (
     ".mp4",

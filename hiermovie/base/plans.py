@@ -83,7 +83,8 @@ def make_plan(
         stage = run["stage"]
         params = {k: v for k, v in {**defaults[stage], **run["given"]}.items() if k != "out"}
         if stage == "00_data":
-            params = _data_params(path, params, data, content)
+            own = run["given"].get("source") == "minimovies"  # beside the real data
+            params = _data_params(path, params, None if own else data, content)
             asked = {k: params[k] for k in ("source", "content") if params[k] != defaults[stage][k]}
             run["given"] = run["given"] | asked
         plan[name] = _planned_run(run, params, codes[stage], plan)

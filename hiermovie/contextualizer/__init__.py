@@ -21,4 +21,8 @@ __getattr__, __dir__, __all__ = door(
         load_mask_prediction
     """,
     event_retrieval="retrieval show_mask nearest_events show_nearest",
+    filling_gaps="""
+        fill_gaps unlearned_guesses likeness places beaten hidden_scores over_stretches
+        time_nearness show_gaps
+    """,
 )

@@ -36,4 +36,5 @@ __getattr__, __dir__, __all__ = door(
     own_annotations="""
         read_events LEAST_VOTES write_own_vidsitu CLIP_S write_own_films write_own_lvu
     """,
+    own_film="pieces write_film_data",
 )
