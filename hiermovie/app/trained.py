@@ -237,7 +237,12 @@ def _write_heads(runs: Path, dim: int, train, common: dict) -> None:
         save_head(folder / f"{task}_seed0.safetensors", model, names, task=task, **looks)
 
 
-def write_untrained_runs(runs: str | Path, train) -> Path:  # train: Segments
+def write_untrained_runs(
+    runs: str | Path,
+    train,  # Segments, for their words
+    width: int = 8,  # of the backbone's stem
+    size: int = 32,  # pixels of its clips
+) -> Path:
     """A folder of runs with random weights and the words of some annotations: for trying things
     out, and to see what a page shows of a model that has learned nothing.
     """
@@ -254,7 +259,7 @@ def write_untrained_runs(runs: str | Path, train) -> Path:  # train: Segments
 
     torch.manual_seed(0)
     runs = Path(runs)
-    backbone = SlowFast(SlowFastConfig(depth=18, width=8, frames=8, size=32)).eval()
+    backbone = SlowFast(SlowFastConfig(depth=18, width=width, frames=8, size=size)).eval()
     _write_run(runs / "data", dict(source="minimovies"), dict(fingerprint="untrained"))
     folder = _write_run(runs / "backbone-untrained", {}, {})
     save_backbone(folder / "backbone.safetensors", backbone)
