@@ -28,7 +28,6 @@ from hiermovie.app.film_tables import (
     say_verbs,
 )
 from hiermovie.app.trained import (
-    TASKS,
     Chain,
     Models,
     file_chain,

@@ -12,7 +12,6 @@ import hashlib
 import json
 import queue
 import threading
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -202,7 +201,7 @@ def _normalized(frames, device):  # uint8 (B, T, S, S, 3) to float32 (B, 3, T, S
 
 
 @torch.no_grad()
-def features_of(model, paths, cut: Cutting = Cutting(), tell: Callable | None = None):
+def features_of(model, paths, cut: Cutting = Cutting(), tell=None):
     """Yields (path, features float32 (E, D), None), or (path, None, error) for a file that cannot
     be used, in the order in which they are done; decodes ahead. The model is in evaluation mode
     meanwhile. `tell` is called with the number of clips that were just done.

@@ -88,6 +88,19 @@ def _clips_around(model, path, seconds: list, event_s: float, duration: float) -
     return torch.stack([to_clip(frames) for frames in read_clips(path, times, cfg.size)])
 
 # %% ../../nbs/library/6_lvu/08_regions.ipynb #1be38a3d
+@torch.no_grad()
+def _features_of_boxes(model, path, boxes: pd.DataFrame, event_s: float, batch: int) -> np.ndarray:
+    "A feature for each row of a table of boxes that is sorted by seconds."
+    seconds, features, duration = sorted(boxes.second.unique()), [], probe(path).duration
+    device = next(model.parameters()).device
+    for k in range(0, len(seconds), batch):
+        part = seconds[k : k + batch]
+        clips = _clips_around(model, path, part, event_s, duration)
+        corners = [boxes.loc[boxes.second == s, _CORNERS].to_numpy(copy=True) for s in part]
+        features.append(model(clips.to(device), corners).float().cpu().numpy())
+    return np.concatenate(features)
+
+
 def video_instances(
     model: RegionFeatures,
     path: str | Path,
@@ -112,20 +125,12 @@ def video_instances(
     boxes = largest_boxes(table, sampled, most)
     if boxes.empty:
         raise InputError(f"{path}: no box at any of {len(sampled)} sampled seconds")
-    seconds, features = sorted(boxes.second.unique()), []
     if shots is None:
         shots = dict(zip(sampled, find_shots(path, sampled, shot_limit), strict=True))
-    device = next(model.parameters()).device
-    for k in range(0, len(seconds), batch):
-        part = seconds[k : k + batch]
-        clips = _clips_around(model, path, part, event_s, duration)
-        corners = [boxes.loc[boxes.second == s, _CORNERS].to_numpy(copy=True) for s in part]
-        with torch.no_grad():
-            features.append(model(clips.to(device), corners).float().cpu().numpy())
     return Instances(
         boxes.second.to_numpy(),
         boxes[_CORNERS].to_numpy(np.float32).clip(0, 1),
         link(boxes, shots, min_overlap, every),
         np.array([shots[s] for s in boxes.second]),
-        np.concatenate(features),
+        _features_of_boxes(model, path, boxes, event_s, batch),
     )

@@ -56,7 +56,7 @@ def _best(scores: np.ndarray, numbers: np.ndarray, k: int) -> tuple:  # rows: qu
     some = np.take_along_axis(some, order, 1)
     return np.take_along_axis(scores, some, 1), np.take_along_axis(numbers, some, 1)
 
-
+# %% ../../nbs/library/2_video/10_event_index.ipynb #d4109f82
 @dataclass
 class EventIndex:
     "All events of all films, on disk; N events of D numbers."

@@ -67,7 +67,7 @@ class _Moments:
         while len(self.found) < len(self.at) and self.at[len(self.found)] < now - 1e-6:
             self.found.append(picture)
 
-
+# %% ../../nbs/library/2_video/09_shots.ipynb #3a709697
 def scan_film(
     path: str | Path,
     at=(),  # ascending seconds

@@ -60,6 +60,7 @@ def test_a_stage_has_one_parameter_cell_and_no_logic(notebook):
         n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)
     }
     config = {f.name for f in fields(PretrainConfig)} if "config_from" in read else set()
+    config -= {"start"}  # filled in from backbone_run
     config |= {"data_run", "features_run"} if "HeadData" in read else set()  # read by name
     assert config <= set(names), "settings that the stage does not offer"
     assert not [n for n in names if n != "out" and n not in read | config], (
