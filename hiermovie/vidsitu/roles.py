@@ -116,7 +116,7 @@ def write_sentences(
             tokens += made.tolist()
     return tokens
 
-
+# %% ../../nbs/library/5_vidsitu/14_roles.ipynb #956db816
 def predict_roles(
     model: RoleModel,
     features,
