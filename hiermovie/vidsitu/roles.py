@@ -43,7 +43,7 @@ class RoleModel(OnTrunk):
             0, tokens.shape[:2]
         )
 
-
+# %% ../../nbs/library/5_vidsitu/14_roles.ipynb #6d4e5365
 def build_decoder(
     kind: str,  # txd or gpt2
     words: RoleVocabulary,
