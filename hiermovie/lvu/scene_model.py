@@ -48,7 +48,7 @@ def lvu_loss(model, batch):
     out = model(*inputs)
     return F.mse_loss(out[:, 0], y) if y.is_floating_point() else F.cross_entropy(out, y)
 
-
+# %% ../../nbs/library/6_lvu/04_scene_model.ipynb #48a7ad5d
 class SceneWindows:
     "Windows over the event features of videos."
 
