@@ -182,7 +182,7 @@ def _predict_one(film: Path, out: Path, *how) -> None:
         made = make_film_folder(out, film, *how, bar.update)
     print(f"{'' if made else 'was done: '}{one_line(out / 'index.html')}")
 
-
+# %% ../../nbs/library/8_app/09_cli.ipynb #4bbb8a0a
 @program.command("predict")
 def run_predict(
     films: Annotated[list[str], Argument(metavar="FILM...", help="films, or folders of films")],

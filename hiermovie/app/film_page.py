@@ -138,6 +138,8 @@ button:focus-visible,.map:focus-visible,.strip:focus-visible{outline:3px solid v
 .strip .cut{margin-left:8px}
 .thumb[aria-current=true]{outline:3px solid var(--mark);outline-offset:-1px}
 """
+
+# %% ../../nbs/library/8_app/07_film_page.ipynb #8808ac79
 _STYLE_OF_PARTS = """
 .bars{list-style:none;margin:0;padding:0}
 .bars li{display:grid;grid-template-columns:minmax(6rem,30%) 1fr 3rem;gap:.6rem;align-items:center}
@@ -318,6 +320,8 @@ function showHidden(event) {
   showRow("expected", data.expected[event]);
 }
 """
+
+# %% ../../nbs/library/8_app/07_film_page.ipynb #1c87989e
 _PROGRAM_SEGMENT = """
 function segmentEvents(segment) {
   const inside = data.relations[segment];
@@ -401,6 +405,8 @@ function drawBoxes(seconds) {
   }));
 }
 """
+
+# %% ../../nbs/library/8_app/07_film_page.ipynb #f341a76f
 _PROGRAM_START = """
 function show(event) {
   if (event === now) return;
@@ -447,6 +453,8 @@ function start() {
 }
 start();
 """
+
+# %% ../../nbs/library/8_app/07_film_page.ipynb #6b7d6dfa
 _SCRIPT = "".join(
     (
         _PROGRAM,
@@ -495,6 +503,8 @@ here, only what looks alike.</small></p>{% endif %}
 <div id="strip" class="strip" tabindex="0" aria-label="events; a gap is where a shot begins"></div>
 </section>
 """
+
+# %% ../../nbs/library/8_app/07_film_page.ipynb #4cc0365e
 _MIDDLE = """
 <div class="wide">
 <div><section aria-labelledby="h-five"{{ guess }}>
@@ -518,6 +528,8 @@ been taken off. Blocks on the diagonal are stretches that look alike.</p></secti
 numbers), without the two beside it.</p>
 <div id="neighbours" class="rows"></div></section></div></div>
 """
+
+# %% ../../nbs/library/8_app/07_film_page.ipynb #a3afd9f4
 _BOTTOM = """
 {% if answers %}<section aria-labelledby="h-lvu"{{ guess }}>
 <h2 id="h-lvu">The minute, and the whole film</h2>
@@ -603,7 +615,7 @@ def _scored(models: pd.DataFrame) -> list:
     rows = models.to_dict("records")
     return [r | dict(score=number(r["score"]), majority=number(r["majority"])) for r in rows]
 
-
+# %% ../../nbs/library/8_app/07_film_page.ipynb #c41400c2
 def film_html(
     said: FilmPredictions,
     address: str,  # of the film, as the page will find it

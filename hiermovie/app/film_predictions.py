@@ -194,7 +194,7 @@ def _read_sheet(folder: Path, content: dict) -> np.ndarray:
         raise InputError(f"{path}: not the small pictures of this film")
     return untile(sheet[..., ::-1], len(content["events"]), size["height"], size["width"])
 
-
+# %% ../../nbs/library/8_app/04_film_predictions.ipynb #dfc6c664
 def read_film(folder: str | Path) -> FilmPredictions:
     "What `save_film` wrote; `InputError` names the file that is missing or does not fit."
     folder = Path(folder)

@@ -113,7 +113,7 @@ def say_verbs(models, features: np.ndarray, fives: Fives) -> tuple:  # (table, D
     best = [[event[0] for event in a["pred_vbs_ev"]] for a in answers]
     return verbs_table(answers, fives), Described(best)
 
-
+# %% ../../nbs/library/8_app/05_film_tables.ipynb #1f424001
 def say_roles(models, features: np.ndarray, fives: Fives, said: Described) -> pd.DataFrame:
     "The roles of every event's best verb; `said` learns them, too."
     model, words, rules = models.roles

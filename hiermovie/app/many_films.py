@@ -103,7 +103,7 @@ def _clear(folder: Path) -> None:  # of what we write, and of nothing else
     for name in OUR_FILES:
         (folder / name).unlink(missing_ok=True)
 
-
+# %% ../../nbs/library/8_app/08_many_films.ipynb #3f5a7605
 def make_film_folder(
     folder: str | Path,
     film: str | Path,
@@ -155,6 +155,7 @@ label{display:inline-block;margin:.3rem 1rem .3rem 0}
 select,input{font:inherit;max-width:100%;padding:.2rem}
 """
 
+# %% ../../nbs/library/8_app/08_many_films.ipynb #450dccc8
 _SCRIPT = """
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
@@ -190,6 +191,8 @@ function figure(film, event, words) {
   return element;
 }
 """
+
+# %% ../../nbs/library/8_app/08_many_films.ipynb #91dc66c9
 _SCRIPT_SEARCH = """
 function ask(film, event) {
   const of = data.films[film];
@@ -283,7 +286,7 @@ def _nearest_of_all(index: EventIndex) -> list:  # for each event [[film, event,
             found.append(rows)
     return found
 
-
+# %% ../../nbs/library/8_app/08_many_films.ipynb #1379d1bd
 def write_index_page(
     out: str | Path,  # with films/<name>/ of every film
     names: list,  # of the films' folders

@@ -82,7 +82,7 @@ def _head_run(folder: Path) -> HeadRun | None:
         return None
     return HeadRun(task, folder, params, metrics, _encoder_of(params["features_run"]))
 
-
+# %% ../../nbs/library/8_app/03_trained.ipynb #f0abb088
 def head_runs(runs: str | Path) -> list:  # of HeadRun
     "All runs of a folder that can answer about other films; `InputError` when none can."
     folders = sorted(p.parent for p in need_folder(runs, "folder of runs").glob("*/metrics.json"))
@@ -143,7 +143,7 @@ def _checkpoint(features: dict) -> Path:
         return Path(features["backbone_run"]) / "backbone.safetensors"
     return Path(features["checkpoint"])
 
-
+# %% ../../nbs/library/8_app/03_trained.ipynb #5cb39f31
 def find_chain(
     runs: str | Path,
     encoder: str | None = None,  # name of a backbone's run, with or without `backbone-`
@@ -236,7 +236,7 @@ def _write_heads(runs: Path, dim: int, train, common: dict) -> None:
         model = LvuModel(trunk, len(names))
         save_head(folder / f"{task}_seed0.safetensors", model, names, task=task, **looks)
 
-
+# %% ../../nbs/library/8_app/03_trained.ipynb #09683fed
 def write_untrained_runs(
     runs: str | Path,
     train,  # Segments, for their words
@@ -334,7 +334,7 @@ def _need_dim(models: Models, chain: Chain) -> None:
             sizes = f"{len(head.trunk.mean)} numbers, the backbone makes {models.backbone.dim}"
             raise InputError(f"{chain.checkpoint}: a head reads features of {sizes}")
 
-
+# %% ../../nbs/library/8_app/03_trained.ipynb #cd15779a
 def load_chain(chain: Chain) -> Models:
     "The networks of a chain; `InputError` names a file that is missing, broken or does not fit."
     models = Models(load_backbone(chain.checkpoint))

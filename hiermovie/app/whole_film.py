@@ -39,6 +39,8 @@ from hiermovie.app.trained import (
 from ..backbone import SlowFast, features_of
 from ..base import Count, InputError, Whole, data_root, read_params, settings
 from ..lvu import RegionFeatures, find_boxes, largest_boxes, link, video_instances
+
+# %% ../../nbs/library/8_app/06_whole_film.ipynb #ce3a41b5
 from hiermovie.video import (
     Scan,
     clip_times,
@@ -234,7 +236,7 @@ def _untold(chain: Chain, models: Models) -> dict:
         why["mask prediction"] = "no run below these heads has kept its model"
     return why
 
-
+# %% ../../nbs/library/8_app/06_whole_film.ipynb #91db289f
 def say_film(
     path: str | Path,
     chain: Chain,

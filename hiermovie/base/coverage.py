@@ -64,7 +64,7 @@ def _earlier(path: Path, items: set) -> list:  # rows of a table about other ite
     table = read_table(path, ["item", "status", "why"], keep_default_na=False, dtype=str)
     return [r for r in table.itertuples(index=False, name=None) if r[0] not in items]
 
-
+# %% ../../nbs/library/base/02_coverage.ipynb #b8b86204
 @contextlib.contextmanager
 def kept_coverage(
     path: str | Path,

@@ -39,7 +39,7 @@ def _clip_tables(root: Path, spans: list, name: str) -> None:
     write_table(root / "kinetics/train.csv", table[~last])
     write_table(root / "kinetics/val.csv", table[last])
 
-
+# %% ../../nbs/library/data/14_own_film.ipynb #525604d7
 def write_film_data(
     film: str | Path,
     out: str | Path,  # the data folder

@@ -45,7 +45,7 @@ class YuNet:
         boxes = np.stack([x / width, y / height, (x + w) / width, (y + h) / height], 1)
         return boxes, found[:, -1], ["face"] * len(found)
 
-
+# %% ../../nbs/library/6_lvu/07a_opencv_detectors.ipynb #270dcad2
 class Yolo:
     "Persons and things: the same for a network with one output (1, 4 + K, N)."
 
@@ -91,7 +91,7 @@ class Yolo:
         names = _coco_names() if out.shape[1] == 84 else [f"class {k}" for k in range(out.shape[1])]
         return boxes, scores[kept], [names[k] for k in best[kept]]
 
-
+# %% ../../nbs/library/6_lvu/07a_opencv_detectors.ipynb #21d7af5c
 def load_opencv_detector(path: str | Path, least: float = 0.5):  # YuNet or Yolo
     "A detector from a file in ONNX form; `InputError` when it cannot be read or is neither kind."
     import cv2
