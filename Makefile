@@ -66,6 +66,7 @@ bench: setup
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/extraction.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/lvu.py
 	$(BIN)/python tests/bench/film.py
+	$(BIN)/python tests/bench/search.py
 
 lab: setup
 	$(BIN)/jupyter lab --notebook-dir=nbs $(if $(filter 0,$(shell id -u)),--allow-root)

@@ -352,6 +352,7 @@ function showSegment(segment) {
   const arrows = relations.flatMap(([event, to, relation]) =>
     arrow(five.indexOf(event), five.indexOf(to), relation));
   $("curves").replaceChildren(...arrows);
+  $("curves").ownerSVGElement.style.display = arrows.length ? "" : "none";
   const lines = relations.map(([event, to, relation, score]) => {
     const ends = `${five.indexOf(event) + 1} to ${five.indexOf(to) + 1}`;
     return make("li", {}, `event ${ends}: ${relation} (${score.toFixed(2)})`);
@@ -680,4 +681,4 @@ def show_film(
         address = data_address(Path(film).read_bytes(), kind)
     page = html.escape(film_html(said, address, credit))
     frame = f'<iframe srcdoc="{page}" width="100%" height="{height}"></iframe>'
-    return HTML(frame)
+    return HTML(f"<div>{frame}</div>")

@@ -233,7 +233,9 @@ def _untold(chain: Chain, models: Models) -> dict:
         if task in chain.heads and not models.verbs:
             why[task] = "they are said of a verb, and no verbs were asked for"
     if models.mask_prediction is None:
-        why["mask prediction"] = "no run below these heads has kept its model"
+        alone = chain.data_run is None
+        kept = "no run below these heads has kept its model"
+        why["mask prediction"] = "nothing was trained on these features" if alone else kept
     return why
 
 # %% ../../nbs/library/8_app/06_whole_film.ipynb #91db289f
