@@ -82,6 +82,16 @@ def _features_of_one(model, video: str, out: str, cut, coverage, tell) -> bool:
         return False
 
 
+def _predict_command(films: list, checkpoint: Path) -> str:
+    "What to type next: with the heads that were trained on this backbone, where it is a run's."
+    words = ["hiermovie", "predict", *films]
+    if checkpoint.name == "backbone.safetensors" and (checkpoint.parent / "metrics.json").is_file():
+        words += ["--runs", str(checkpoint.parent.parent), "--encoder", checkpoint.parent.name]
+    else:
+        words += ["--encoder", str(checkpoint)]
+    return shlex.join(words)
+
+
 _SPAN = "seconds that a clip spans, around its event's middle (VidSitu's: 2.133); 0: event-s"
 _CONVENTION = "time; or vidsitu: five clips around frames 30, 90, .. of a segment of 300 frames"
 
@@ -135,8 +145,8 @@ def run_features(
         for video in videos:
             made.append(_features_of_one(model, video, out, cut, coverage, bar.update))
     if any(made):
-        films = " ".join(shlex.quote(v) for v, fine in zip(videos, made, strict=True) if fine)
-        print(f"next: hiermovie predict {films} --encoder {shlex.quote(checkpoint)}")
+        films = [v for v, fine in zip(videos, made, strict=True) if fine]
+        print("next:", _predict_command(films, Path(checkpoint)))
     return 0 if all(made) else 2
 
 # %% ../../nbs/library/8_app/09_cli.ipynb #b9913cc4
