@@ -32,8 +32,8 @@ __getattr__, __dir__, __all__ = door(
         shared_style film_html film_address write_film_page show_film
     """,
     many_films="""
-        films_in folder_names film_key is_said PLAYABLE OUR_FILES make_film_folder MOST
-        write_index_page predict_films
+        films_in folder_names film_key is_said PLAYABLE OUR_FILES need_ours make_film_folder
+        MOST write_index_page predict_films
     """,
     cli="""
         program of_checkpoints of_data Convention run_features Shots run_predict run_search

@@ -104,7 +104,7 @@ class Convention(StrEnum):
 
 # %% ../../nbs/library/8_app/09_cli.ipynb #bbf52169
 _BACKBONE = (
-    "a backbone: ours (safetensors), or of PySlowFast, pytorchvideo, VidSitu, Caffe2; or a folder"
+    "a backbone: ours, or of PySlowFast, pytorchvideo, VidSitu, Caffe2; or a folder; or lite0"
 )
 
 
@@ -244,14 +244,20 @@ def run_search(
     from hiermovie.base import InputError
     from hiermovie.video import EventIndex
 
+    if not (Path(folder) / "all_events.json").is_file():
+        how = f"hiermovie predict FILMS --out {folder}"
+        raise InputError(f"{folder}: no index over several films there; `{how}` writes one")
     index = EventIndex.open(folder)
     if film not in index.films:
         raise InputError(f"{folder}: no film {film!r}; there are {', '.join(index.films[:10])}")
-    starts = {}
+    starts, ends = {}, {}
     for name in index.films:
         events = read_events_json(Path(folder) / "films" / name / "events.json")["events"]
-        starts[name] = [event["start_s"] for event in events]
-    asked = max((k for k, s in enumerate(starts[film]) if s <= at), default=0)
+        starts[name], ends[name] = [e["start_s"] for e in events], events[-1]["end_s"]
+    if at >= ends[film]:
+        raise InputError(f"--at {at:g}: the events of {film} end at {ends[film]:g} s")
+    asked = max(k for k, s in enumerate(starts[film]) if s <= at)
+    print(f"nearest to event {asked} of {film}, at {starts[film][asked]:g} s:")
     table = index.nearest_to(film, asked, most)
     table["start_s"] = [starts[f][e] for f, e in zip(table.film, table.event, strict=True)]
     print(table[["film", "event", "start_s", "cosine"]].round(3).to_string(index=False))

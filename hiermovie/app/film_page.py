@@ -124,7 +124,8 @@ section{margin:1.2rem 0;min-width:0}
 .alarm{font-size:1.7rem;line-height:1.3}
 .alarm{font-weight:600;border-left:6px solid currentColor}
 .alarm small{display:block;font-size:.95rem;font-weight:400;margin-top:.3rem}
-.guess td,.guess .sentence,.guess figcaption{font-style:italic}
+.guess td,.guess .sentence,.guess figcaption,.guess .note{font-style:italic}
+.guess .arrows path{stroke-dasharray:5 3}
 .wide{display:grid;grid-template-columns:minmax(0,3fr) minmax(0,2fr);gap:0 2rem}
 .stage{position:relative;background:#000;line-height:0}
 .stage video{width:100%;max-height:60vh;display:block}
@@ -159,7 +160,7 @@ _STYLE_OF_PARTS = """
 .map{position:relative;width:100%;max-width:26rem;aspect-ratio:1;cursor:crosshair}
 .map{padding:0;border:0}
 .map img{width:100%;height:100%;display:block;image-rendering:pixelated}
-.map i{position:absolute;background:var(--mark);pointer-events:none;opacity:.8}
+.map i{position:absolute;border:1px solid #000;outline:1px solid #fff;pointer-events:none}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;font-size:.9rem}
 th,td{text-align:left;padding:.25rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}
@@ -478,14 +479,18 @@ _TOP = """<!doctype html>
 {% if heads and not said.world.of_this_world %}
 <p class="alarm" role="note">These answers come from {{ said.world.name }}, and this film does not.
 <small>The heads know the verbs, roles and answers of {{ said.world.name }} only; of another film
-they say something all the same. What is drawn hatched is no knowledge about this film. Features,
-neighbours and shots are of the film itself.</small></p>{% endif %}
+they say something all the same. What is hatched, dashed or in italics is no knowledge about this
+film.
+Features, neighbours and shots are of the film itself.</small></p>{% endif %}
 {% if not heads %}<p class="alarm" role="note">Only features.
 <small>No head reads features of {{ said.encoder.name }}: there are no verbs, roles or answers
 here, only what looks alike.</small></p>{% endif %}
 </header><main>
 <div class="wide"><section aria-labelledby="h-film"><h2 id="h-film">The film</h2>
-<div id="stage" class="stage screen"><video id="film" src="{{ address }}" controls playsinline
+{% if not address %}<p class="note">The film is not played here: no file was given, or it is larger
+ than may be put into a cell.</p>{% endif %}
+<div id="stage" class="stage screen"{% if not address %} hidden{% endif %}>
+<video id="film" {% if address %}src="{{ address }}" {% endif %}controls playsinline
  preload="metadata"></video><svg id="boxes" aria-hidden="true"></svg></div>
 <p id="trouble" class="alarm screen" hidden>This browser cannot play the film's file
  ({{ said.film.codec }}). <small>Small pictures and answers work without it;
@@ -520,7 +525,7 @@ _MIDDLE = """
  to the event of that column"><img alt="" src="{{ map }}"><i></i><i></i></button>
 <p class="note">Every event against every other: red alike, blue unlike, after the film's mean has
 been taken off. Blocks on the diagonal are stretches that look alike.</p></section></div>
-<div><section aria-labelledby="h-hidden"><h2 id="h-hidden">If it were hidden</h2>
+<div><section aria-labelledby="h-hidden"{{ guess }}><h2 id="h-hidden">If it were hidden</h2>
 {% if why["mask prediction"] %}
 <p class="note">Not asked: {{ why["mask prediction"] }}.</p>{% endif %}
 <p id="place" class="note"></p><div id="expected" class="rows"></div></section>
@@ -555,7 +560,7 @@ it what the most frequent answer scores there. A squared error (mse) is better w
 <td>{{ e.verb }}</td><td>{{ e.roles }}</td></tr>
 {% endfor %}</tbody></table></div></details></section>
 </main><footer class="note">{{ said.film.name }}: {{ facts }}. Times count from the first picture.
-Everything here stands in events.json.</footer>
+Everything said here stands in events.json.</footer>
 <script type="application/json" id="data">{{ data }}</script>
 <script type="text/plain" id="sheet">{{ sheet }}</script>
 <script>{{ script }}</script></body></html>
@@ -619,7 +624,7 @@ def _scored(models: pd.DataFrame) -> list:
 # %% ../../nbs/library/8_app/07_film_page.ipynb #c41400c2
 def film_html(
     said: FilmPredictions,
-    address: str,  # of the film, as the page will find it
+    address: str,  # of the film, as the page will find it; empty: it is not played
     credit: str = "",  # whose film it is
 ) -> str:
     "The page as text; what is not ours in it is escaped."
@@ -675,7 +680,7 @@ def show_film(
     "The page of a film as the output of a notebook's cell."
     from IPython.display import HTML
 
-    address = "data:,"
+    address = ""
     if film is not None and Path(film).stat().st_size <= most:
         kind = _FILM_KINDS.get(Path(film).suffix.lower(), "video/mp4")
         address = data_address(Path(film).read_bytes(), kind)

@@ -125,7 +125,10 @@ def _group(found: list, encoder: str | None, runs) -> list:
         named = {g: rs for g, rs in groups.items() if _called(g[0], encoder)}
         if not named:
             known = ", ".join(sorted({g[0] for g in groups}))
-            raise InputError(f"{runs}: no heads of the encoder {encoder!r}; there are {known}")
+            more = "or a backbone's file, or lite0"
+            raise InputError(
+                f"{runs}: no heads of the encoder {encoder!r}; there are {known}, {more}"
+            )
         groups = named
     return min(groups.values(), key=_group_order)
 
@@ -152,6 +155,7 @@ def find_chain(
     """What is asked about a film. `InputError` when there are no heads, none of this encoder, a run
     that is named is not there, or the runs do not fit together any more.
     """
+    tasks = tuple(tasks.split(",")) if isinstance(tasks, str) else tuple(tasks)
     found = head_runs(runs)
     by_name = {run.name: run for run in found}
     unknown = [t for t in tasks if t not in TASKS and t not in by_name]
@@ -170,7 +174,9 @@ def find_chain(
     heads |= {run.task: run for run in named}
     heads = {task: heads[task] for task in TASKS if task in heads}
     of = group[0]
-    untold = {t: f"no run of this task on {of.encoder}" for t in TASKS if t not in heads}
+    lacks = {t: f"no run of this task on {of.encoder}" for t in TASKS if t not in heads}
+    there = {run.task for run in group}
+    untold = {t: "it was not asked for" if t in there else why for t, why in lacks.items()}
     need_fitting([run.folder for run in heads.values()])
     features = read_params(of.params["features_run"])
     data = Path(of.params["data_run"])
@@ -182,7 +188,7 @@ def file_chain(
     encoder: str | Path,  # a backbone's file or folder, or lite0
 ) -> Chain:
     "A chain of an encoder alone."
-    why = "the heads of the runs do not read features of this encoder"
+    why = "no head was asked, only this encoder"
     cutting = dict(event_s=2.0, clip_s=0.0, convention="time")
     untold = dict.fromkeys(TASKS, why)
     return Chain(Path(encoder).name, Path(encoder), cutting, None, {}, None, untold)

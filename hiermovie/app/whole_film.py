@@ -277,6 +277,10 @@ def open_chain(
 ) -> tuple:  # (Chain, Models)
     "What is asked about films, found and loaded; see `find_chain` and `file_chain`."
     if is_file_encoder(encoder):
+        if tasks:
+            raise InputError(
+                f"encoder {encoder}: a file has no heads, so no tasks can be asked for"
+            )
         chain = file_chain(encoder)
     elif runs is None:
         raise InputError("no folder of runs: give one (runs), or an encoder's file (encoder)")

@@ -166,7 +166,7 @@ def test_a_folder_of_films_good_and_bad(runs, tmp_path):
     code, out, err = run(
         "hiermovie", "search", tmp_path / "out", "--film", names[0], "--at", 4, "--most", 2
     )
-    assert code == 0 and float(out.splitlines()[1].split()[-1]) > 0.999  # its copies
+    assert code == 0 and float(out.splitlines()[2].split()[-1]) > 0.999  # its copies
 
 
 def test_one_frame_and_two_hours(chain, tmp_path):
@@ -239,3 +239,30 @@ def test_events_cut_at_shots(chain):
         said.events.end_s.values - 0.01 > cuts.values[:, None]
     )
     assert not inside.any() and len(cuts) > 2
+
+
+def test_nothing_of_the_users_is_replaced(chain, tmp_path):
+    film = tmp_path / "film.mp4"
+    shutil.copy(BUNNY, film)
+    assert make_film_folder(tmp_path, film, *chain) and film.read_bytes() == BUNNY.read_bytes()
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "index.html").write_text("my own page")
+    with pytest.raises(InputError, match=r"index\.html that is not of an earlier page"):
+        make_film_folder(mine, film, *chain)
+    assert [(p.name, p.read_text()) for p in mine.iterdir()] == [("index.html", "my own page")]
+
+
+def test_a_page_is_kept_when_a_new_one_fails(chain, tmp_path, monkeypatch):
+    import hiermovie.app.many_films as module
+
+    make_film_folder(tmp_path / "seen", BUNNY, *chain)
+    before = {p.name: p.read_bytes() for p in (tmp_path / "seen").iterdir()}
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "convert_video", killed)
+    with pytest.raises(KeyboardInterrupt):
+        make_film_folder(tmp_path / "seen", BUNNY, *chain, playable=True)
+    assert {p.name: p.read_bytes() for p in (tmp_path / "seen").iterdir()} == before
