@@ -125,7 +125,7 @@ def run_features(
     from tqdm import tqdm
 
     from hiermovie.backbone import Cutting, load_backbone
-    from hiermovie.base import InputError, kept_coverage
+    from hiermovie.base import InputError, kept_coverage, one_line
 
     n_events = 5 if convention == Convention.vidsitu else None
     threads = os.cpu_count() or 1
@@ -146,7 +146,7 @@ def run_features(
             made.append(_features_of_one(model, video, out, cut, coverage, bar.update))
     if any(made):
         films = [v for v, fine in zip(videos, made, strict=True) if fine]
-        print("next:", _predict_command(films, Path(checkpoint)))
+        print("next:", one_line(_predict_command(films, Path(checkpoint))))
     return 0 if all(made) else 2
 
 # %% ../../nbs/library/8_app/09_cli.ipynb #b9913cc4

@@ -656,7 +656,7 @@ def film_html(
 def film_address(film: str | Path, folder: str | Path) -> str:
     "How a page in a folder finds a film: a relative address, percent signs and all."
     relative = os.path.relpath(Path(film).resolve(), Path(folder).resolve())
-    return quote(Path(relative).as_posix())
+    return quote(os.fsencode(Path(relative).as_posix()))
 
 
 def write_film_page(folder: str | Path, said: FilmPredictions, film: str | Path, credit: str = ""):

@@ -59,10 +59,10 @@ def films_in(places: list) -> list:  # of paths
 
 def folder_names(films: list) -> list:  # of the films' folders
     "A name for each film, no two alike; `InputError` when two films have the very same name."
-    stems = [f.stem if f.stem.strip(".") else f.name for f in films]
+    stems = [one_line(f.stem if f.stem.strip(".") else f.name) for f in films]
     often = Counter(s.casefold() for s in stems)
     pairs = zip(films, stems, strict=True)
-    names = [f.name if often[s.casefold()] > 1 else s for f, s in pairs]
+    names = [one_line(f.name) if often[s.casefold()] > 1 else s for f, s in pairs]
     twice = [n for n, count in Counter(n.casefold() for n in names).items() if count > 1]
     if twice:
         raise InputError(f"two films are called {twice[0]}: their pages would overwrite each other")

@@ -37,7 +37,7 @@ from hiermovie.app.trained import (
     load_chain,
 )
 from ..backbone import SlowFast, features_of
-from ..base import Count, InputError, Whole, data_root, read_params, settings
+from ..base import Count, InputError, Whole, data_root, one_line, read_params, settings
 from ..lvu import RegionFeatures, find_boxes, largest_boxes, link, video_instances
 
 # %% ../../nbs/library/8_app/06_whole_film.ipynb #ce3a41b5
@@ -103,7 +103,7 @@ def film_facts(path: str | Path) -> dict:
     with av.open(str(path), metadata_errors="replace") as box:
         first = box.start_time / av.time_base if box.start_time is not None else start
     return dict(
-        name=Path(path).name,
+        name=one_line(Path(path).name),
         duration_s=index.duration,
         fps=index.fps,
         width=index.width,
