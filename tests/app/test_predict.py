@@ -73,7 +73,14 @@ def test_times_of_a_film_of_constant_rate():
     check_times(BUNNY)
 
 
-def test_times_of_a_film_turned_late_and_of_variable_rate(tmp_path):
+def test_times_of_a_film_that_is_turned():
+    path = ROOT / "tests/fixtures/turned_90.mov"
+    check_times(path)
+    height, width = scan_film(path, [0.0]).thumbnails.shape[1:3]
+    assert probe(path).width > probe(path).height and height > width  # stored lying, shown upright
+
+
+def test_times_of_a_late_film_and_of_variable_rate(tmp_path):
     for name, k in (("variable", 1.0), ("late", 0.0)):
         path = tmp_path / f"{name}.mp4"
         r = np.random.default_rng(0)
