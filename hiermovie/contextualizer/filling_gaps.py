@@ -134,7 +134,8 @@ def show_gaps(
         ax.annotate(f"{r.mean:.2f}", (r.high, y), (4, -3), textcoords="offset points", fontsize=8)
     middles = [g * (len(kinds) + 1) + (len(kinds) - 1) / 2 for g in range(len(groups))]
     ax.set_yticks(middles, groups)
-    ax.invert_yaxis()
+    ax.set_ylim(len(groups) * (len(kinds) + 1) - 1.2, -0.8)  # the first row on top
+    ax.margins(x=0.15)  # room for the numbers
     if chance is not None:
         ax.axvline(chance, color="grey", ls=":", lw=1)
     ax.set_xlabel(label)
