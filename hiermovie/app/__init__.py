@@ -11,7 +11,20 @@ from ..base.doors import door
 __getattr__, __dir__, __all__ = door(
     __name__,
     evaluation="VidSituFiles LvuFiles evaluate_files show_scores",
-    reproduction="need_package find_profile stage_environment failures reproduce",
+    notebook_pages="""
+        with_formulas with_links_from with_small_pictures notebook_page write_notebook_pages
+    """,
+    watching="Watch watch_process",
+    front_page="""
+        WORDS_PER_MINUTE LINES_PER_MINUTE reading_minutes title_of CHAPTERS notebook_lines
+        start_page write_start_page readme_text write_front_page run_notebooks
+    """,
+    stage_pages="""
+        parameter_cell stage_parameters WRITTEN ALWAYS unlisted stage_section stage_page
+    """,
+    reproduction="""
+        need_package find_profile stage_environment failures profile_lines reproduce
+    """,
     trained="""
         TASKS HeadRun head_runs Chain find_chain file_chain is_file_encoder
         write_untrained_runs head_scores Models load_chain
@@ -24,9 +37,7 @@ __getattr__, __dir__, __all__ = door(
         Fives verbs_table Described say_verbs say_roles say_relations told say_lvu
         say_hidden say_neighbours
     """,
-    whole_film="""
-        FilmOptions FilmClips film_facts world_of say_film open_chain predict_film
-    """,
+    whole_film="FilmOptions FilmClips film_facts world_of say_film open_chain predict_film",
     film_page="""
         page_data as_json small_sheet similarity_picture png data_address policy_of
         shared_style film_html film_address write_film_page show_film

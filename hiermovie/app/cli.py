@@ -47,6 +47,26 @@ def _options_of_all(
 ) -> None:
     "Hierarchical self-supervised representation learning for movies."
 
+# %% ../../nbs/library/8_app/09_cli.ipynb #c903a600
+_EXAMPLES = {
+    "features": "Example: hiermovie features film.mp4 --checkpoint minimovies --out features",
+    "predict": "Example: hiermovie predict film.mp4 --runs runs/mini",
+    "search": "Example: hiermovie search predictions --film film --at 12.5",
+    "checkpoint convert": "Example: hiermovie checkpoint convert slow.pyth slow.safetensors",
+    "checkpoint objects": "Example: hiermovie checkpoint objects model.bin objects.safetensors",
+    "pretrain": "Example: hiermovie pretrain runs/paper/backbone-cvrl",
+    "extract": "Example: hiermovie extract runs/paper/features-cvrl/job.json",
+    "evaluate": "Example: hiermovie evaluate lvu --task scene --predictions p.json --lvu-root lvu",
+    "audit": "Example: hiermovie audit DATA/lvu",
+    "check": "Example: hiermovie check --profile mini",
+    "data check": "Example: hiermovie data check DATA",
+    "data status": "Example: hiermovie data status DATA",
+    "data own": "Example: hiermovie data own events.csv --films FOLDER --out DATA",
+    "data film": "Example: hiermovie data film film.mp4 --others other.mp4 --out DATA",
+    "data convert": "Example: hiermovie data convert FOLDER --out DIR --fps 30 --frames 300",
+    "reproduce": "Example: hiermovie reproduce --profile tiny verbs-cvrl-maskpred",
+}
+
 # %% ../../nbs/library/8_app/09_cli.ipynb #2331dc61
 def _write_times(path: Path, video: str, cut) -> None:
     "The table beside the features: which seconds each row is about."
@@ -108,7 +128,7 @@ _BACKBONE = (
 )
 
 
-@program.command("features")
+@program.command("features", epilog=_EXAMPLES["features"])
 def run_features(
     videos: Annotated[list[str], Argument(metavar="VIDEO...")],
     checkpoint: Annotated[str, Option(help=_BACKBONE)],
@@ -193,7 +213,7 @@ def _predict_one(film: Path, out: Path, *how) -> None:
     print(f"{'' if made else 'was done: '}{one_line(out / 'index.html')}")
 
 # %% ../../nbs/library/8_app/09_cli.ipynb #4bbb8a0a
-@program.command("predict")
+@program.command("predict", epilog=_EXAMPLES["predict"])
 def run_predict(
     films: Annotated[list[str], Argument(metavar="FILM...", help="films, or folders of films")],
     runs: Annotated[str, Option(help=_RUNS)] = "",
@@ -232,7 +252,7 @@ def run_predict(
     return 2 if "skipped" in set(coverage.table().status) else 0
 
 # %% ../../nbs/library/8_app/09_cli.ipynb #e16de30a
-@program.command("search")
+@program.command("search", epilog=_EXAMPLES["search"])
 def run_search(
     folder: Annotated[str, Argument(help="that `hiermovie predict` has written for several films")],
     film: Annotated[str, Option(help="name of the film's folder in FOLDER/films")],
@@ -283,7 +303,7 @@ _SAMPLING = "if the file does not say; X3D-S: 13 frames of 160 pixels"
 _ALPHA = "fast frames per slow frame, when the file does not say; else 4, or 8 with a kernel of 5"
 
 
-@of_checkpoints.command("convert")
+@of_checkpoints.command("convert", epilog=_EXAMPLES["checkpoint convert"])
 def run_convert(
     checkpoint: Annotated[str, Argument(metavar="IN")],
     out: Annotated[str, Argument(metavar="OUT", help="a .safetensors file")],
@@ -319,7 +339,7 @@ def run_convert(
     return 0
 
 # %% ../../nbs/library/8_app/09_cli.ipynb #59ea49e3
-@of_checkpoints.command("objects")
+@of_checkpoints.command("objects", epilog=_EXAMPLES["checkpoint objects"])
 def run_convert_objects(
     checkpoint: Annotated[str, Argument(metavar="IN", help="mask.bin or mask_compact.bin of LVU")],
     out: Annotated[str, Argument(metavar="OUT", help="a .safetensors file")],
@@ -341,7 +361,7 @@ def run_convert_objects(
     return 0
 
 # %% ../../nbs/library/8_app/09_cli.ipynb #db5eea52
-@program.command("pretrain")
+@program.command("pretrain", epilog=_EXAMPLES["pretrain"])
 def run_pretrain(
     folder: Annotated[str, Argument(help="with pretrain.json and videos.csv")],
     tensorboard: Annotated[str | None, Option(help="write TensorBoard events there")] = None,
@@ -357,7 +377,7 @@ def run_pretrain(
     return 0
 
 
-@program.command("extract")
+@program.command("extract", epilog=_EXAMPLES["extract"])
 def run_extract(job: Annotated[str, Argument(help="a job file (JSON)")]) -> int:
     """Features of the job that stage 20 has prepared.
 
@@ -423,7 +443,7 @@ def _need_place(out: str | None, *inputs) -> None:
         raise InputError(f"--out {out}: its folder cannot be made ({e.strerror})") from e
 
 # %% ../../nbs/library/8_app/09_cli.ipynb #8b13d021
-@program.command("evaluate")
+@program.command("evaluate", epilog=_EXAMPLES["evaluate"])
 def run_evaluate(
     what: Annotated[Task, Argument(metavar="TASK", help="verbs, roles, relations or lvu")],
     predictions: Annotated[str, Option(help=_PREDICTIONS)],
@@ -465,7 +485,7 @@ def run_evaluate(
     return 0
 
 # %% ../../nbs/library/8_app/09_cli.ipynb #90e59486
-@program.command("audit")
+@program.command("audit", epilog=_EXAMPLES["audit"])
 def run_audit(
     root: Annotated[str, Argument(metavar="LVU_ROOT", help="of the CSV files, or of lvu_1.0")],
     out: Annotated[str | None, Option(help="folder for census.csv, overlaps.csv, .png")] = None,
@@ -488,7 +508,7 @@ def run_audit(
     return 0
 
 
-@program.command("check")
+@program.command("check", epilog=_EXAMPLES["check"])
 def run_check(
     profile: str = "mini",
     out: Annotated[str | None, Option(help="folder of the runs; else runs/<profile>")] = None,
@@ -517,7 +537,7 @@ _BYTES = "compare every byte of what was fetched with its hash, not only sizes: 
 _TABLES = "folder for splits.csv, files.csv (a row for every file) and video_index.json"
 
 
-@of_data.command("check")
+@of_data.command("check", epilog=_EXAMPLES["data check"])
 def run_data_check(
     root: Annotated[str, Argument(help=_CORPORA)],
     whole: Annotated[bool, Option("--whole", help=_WHOLE)] = False,
@@ -557,7 +577,7 @@ def run_data_check(
     return 0 if fine else 1
 
 # %% ../../nbs/library/8_app/09_cli.ipynb #8ad60cd4
-@of_data.command("status")
+@of_data.command("status", epilog=_EXAMPLES["data status"])
 def run_data_status(
     root: Annotated[str, Argument(help="the data folder of the scripts in data_scripts/")],
     out: Annotated[str | None, Option(help="write the bar chart there (.png)")] = None,
@@ -582,7 +602,7 @@ def run_data_status(
 _OWN = "CSV: video, start, verb; roles, relation, split, annotator (lvu: video, class, split)"
 
 
-@of_data.command("own")
+@of_data.command("own", epilog=_EXAMPLES["data own"])
 def run_data_own(
     table: Annotated[str, Argument(help=_OWN)],
     out: Annotated[str, Option(help="the data folder that is written")],
@@ -615,7 +635,7 @@ def run_data_own(
 _OTHERS = "films that are only asked about, separated by commas"
 
 
-@of_data.command("film")
+@of_data.command("film", epilog=_EXAMPLES["data film"])
 def run_data_film(
     film: Annotated[str, Argument(help="a film of some minutes")],
     out: Annotated[str, Option(help="the data folder that is written")],
@@ -640,7 +660,7 @@ def run_data_film(
 _SHARDS = "also pack them into WebDataset shards of so many MB, in OUT/shards; 0: no"
 
 
-@of_data.command("convert")
+@of_data.command("convert", epilog=_EXAMPLES["data convert"])
 def run_data_convert(
     folder: Annotated[str, Argument(help="of films; those below it are not looked at")],
     out: Annotated[str, Option(help="folder of the converted films (mp4)")],
@@ -681,7 +701,7 @@ _CONTENT = "know videos by every byte, not by name, size and time: slow, and ano
 _TARGETS = "only these runs (or sweeps of the profile: sweep-...) and what they need"
 
 
-@program.command("reproduce")
+@program.command("reproduce", epilog=_EXAMPLES["reproduce"])
 def run_reproduce(
     targets: Annotated[list[str] | None, Argument(metavar="[RUN...]", help=_TARGETS)] = None,
     profile: Annotated[str, Option(help="name of a profile, or a .yaml file")] = "tiny",
@@ -689,14 +709,19 @@ def run_reproduce(
     data: Annotated[str | None, Option(help=_SOURCE)] = None,
     data_content: Annotated[bool, Option("--data-content", help=_CONTENT)] = False,
     out: Annotated[str | None, Option(help="folder for the runs; else runs/<profile>")] = None,
+    list_runs: Annotated[bool, Option("--list", help="only list the runs and sweeps")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="only say what would run, and why")] = False,
 ) -> int:
     """Run a profile: every stage, every table, the report page.
 
     From the root of the repository.
     """
-    from hiermovie.app.reproduction import reproduce
+    from hiermovie.app.reproduction import profile_lines, reproduce
 
-    return reproduce(profile, out, data, data_content, cores, tuple(targets or ()))
+    if list_runs:
+        print(*profile_lines(profile), sep="\n")
+        return 0
+    return reproduce(profile, out, data, data_content, cores, tuple(targets or ()), dry_run)
 
 # %% ../../nbs/library/8_app/09_cli.ipynb #57f2e4c5
 def main(argv: list | None = None) -> int:

@@ -19,6 +19,14 @@ __getattr__, __dir__, __all__ = door(
     tensors="load_weights write_tensors read_tensors",
     seeds="derive_seed rng seed_all",
     drawing="illustration as_written",
+    diagrams="Place INK PAPER KINDS Sheet around Diagram drawing_problems",
+    figures="""
+        two_levels draw_slowfast draw_contrast draw_mask_prediction draw_role_decoder
+        draw_object_transformer draw_fusion
+    """,
+    overviews="""
+        draw_minimovies draw_runs draw_film draw_reading draw_fetching draw_verdicts
+    """,
     pickles="plain_pickle read_pickle",
     processes="""
         rank world pick_device evaluating on_device process_group share gather add_up
@@ -32,6 +40,7 @@ __getattr__, __dir__, __all__ = door(
         CORPORA SMALL LARGE list_files files_key files_changed FILE_PARAMETERS
         file_parameter_key
     """,
+    places="repository_root finished_runs runs_for yaml_value papermill_line",
     runs="""
         stage_params is_run_parameter runs_in files_from_outside run_key read_params key_of
         need_fitting git_commit provenance Run sources_key data_root write_root
@@ -47,10 +56,12 @@ __getattr__, __dir__, __all__ = door(
         unfinished_below is_finished make_plan why_again to_do tell_plan need_run_folders
         move_roots
     """,
-    execution="stage_arguments run_notebook main",
+    execution="stage_arguments progress_file run_notebook main",
+    progress="in_words Progress progress_words read_progress steps_of",
     training="""
         SCHEDULES rate_factor Batches mine_of LARS OPTIMIZERS make_optimizer save_state
         load_state FitOptions to_device Stepper COLUMNS fit show_log
     """,
-    intervals="youtube_of wilson draws interval bootstrap paired_bootstrap",
+    training_results="loss_summary loss_sentences",
+    intervals="wilson youtube_of draws interval bootstrap paired_bootstrap",
 )

@@ -21,14 +21,14 @@ STATES = ("wanted", "present", "missing", "broken")
 REASONS = {  # why an item is missing -> may that pass?
     "private": False,  # its owner has closed it
     "removed": False,  # 404, 410, deleted, the account is gone
-    "age": True,  # age-restricted: cookies of a grown-up's account help
+    "age": True,  # age-restricted: cookies of an adult's account help
     "region": True,  # not shown in this country
     "network": True,  # time-outs, broken connections, 5xx
     "quota": True,  # too many downloads of this file today
     "refused": True,  # 401, 403, a page in place of the file, another host
     "broken": True,  # the wrong size or hash, or it cannot be decoded
 }
-UNPACKED = "unpacked"  # note of an archive: what it held is there, and it may be removed
+UNPACKED = "unpacked"  # note of an archive whose contents are there; it may be removed
 _COLUMNS = [
     *("data_set", "item", "state", "reason", "tries", "path", "bytes", "sha256", "source"),
     *("time", "note"),
@@ -56,8 +56,8 @@ CREATE TABLE IF NOT EXISTS item (
 class Ledger:
     """The states of all items below a data folder, in `<root>/ledger.sqlite`.
 
-    May be used from several threads; close it, or use it as a context manager. `InputError` when
-    the file is no ledger.
+    It may be used from several threads. Close it, or use it as a context manager. `InputError`
+    when the file is not a ledger.
     """
 
     def __init__(self, root: str | Path):
@@ -82,7 +82,7 @@ class Ledger:
         self.db.close()
 
     def want(self, data_set: str, items: Iterable[str]) -> None:
-        "Write down items that are to be had; what is known of them stays."
+        "Enter items that are to be fetched; what is already known of them stays."
         rows = ((data_set, item) for item in items)
         with self.lock, self.db:
             self.db.executemany("INSERT OR IGNORE INTO item (data_set, item) VALUES (?, ?)", rows)
@@ -92,7 +92,7 @@ class Ledger:
         data_set: str,
         item: str,
         state: str,  # of `STATES`
-        reason: str = "",  # of `REASONS`, where it is missing
+        reason: str = "",  # of `REASONS`, if it is missing
         size: int | None = None,  # bytes
         sha256: str | None = None,
         source: str = "",
@@ -117,7 +117,7 @@ class Ledger:
         return pd.DataFrame(rows, columns=_COLUMNS).astype({"bytes": "Int64"})
 
     def to_try(self, data_set: str) -> list:  # of items, sorted
-        "What the next run tries: all but what is present or missing for good."
+        "What the next run tries: everything that is neither present nor missing for good."
         for_good = [reason for reason, passes in REASONS.items() if not passes]
         marks = ", ".join("?" * len(for_good))
         query = f"""
@@ -149,7 +149,7 @@ def ledger_counts(table: pd.DataFrame) -> pd.DataFrame:  # data sets x (states a
 
 @as_written
 def show_ledger(counts: pd.DataFrame):
-    "The counts as one bar for each data set; a share says how much is present."
+    "The counts as one bar for each data set; the text beside it says how much is present."
     import matplotlib.pyplot as plt
 
     shares = 100 * counts.div(counts.sum(axis=1), axis=0)

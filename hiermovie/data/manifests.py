@@ -44,7 +44,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 # %% ../../nbs/library/data/01_manifests.ipynb #b3304ff4
 class Source(BaseModel, extra="forbid", strict=True):
-    "Where a file may be had: one of `url`, `drive` and `drive_folder`."
+    "Where a file can be fetched: one of `url`, `drive` and `drive_folder`."
 
     url: WebAddress | None = None
     drive: DriveId | None = None  # id of a file on Google Drive
@@ -61,7 +61,7 @@ class Source(BaseModel, extra="forbid", strict=True):
 
 
 class Lines(BaseModel, extra="forbid", strict=True):
-    "What becomes of each line of a list of addresses."
+    "What is done with each line of a list of addresses."
 
     to: Below  # folder of the files
     unpack: Below | None = None  # folder into which each of them is unpacked
@@ -70,17 +70,17 @@ class Lines(BaseModel, extra="forbid", strict=True):
 class FileEntry(BaseModel, extra="forbid", strict=True):
     "A file of a data set."
 
-    to: Below  # a folder, where the source is a folder
+    to: Below  # a folder if the source is a folder
     sources: Annotated[list[Source], Field(min_length=1)]  # tried in this order
     size: Count | None = None  # bytes
     sha256: Sha256 | None = None
-    unpack: Below | None = None  # folder for what an archive holds
+    unpack: Below | None = None  # folder for the contents of an archive
     holds: list[Below] = []  # files of that folder that must be there afterwards
     lines: Lines | None = None  # the file is a list of addresses
     optional: bool = False  # fetched only when `--only` names it
     licence: str
     found_in: str  # the page on which the link stands
-    found: str  # date of that page, or on which it was read
+    found: str  # date of that page, or of reading it
     seen_working: str | None = None  # date of the last download that worked; None: never tried
     note: str = ""
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RELEASE', 'RELEASE_OVERLAPS', 'RELEASE_TOTAL', 'PUBLISHED', 'FEWER', 'census', 'overlaps', 'show_overlaps',
            'certainty', 'is_share', 'integer_check', 'tested_on', 'newcombe', 'pairs_of', 'told_apart',
-           'show_published', 'answers', 'rank_draws', 'rank_uncertainty', 'show_ranks', 'conclusions']
+           'show_published', 'answers', 'rank_draws', 'rank_uncertainty', 'show_ranks', 'common_answers', 'conclusions']
 
 # %% ../../nbs/library/6_lvu/12_audit.ipynb #c83ffe9a
 import itertools
@@ -13,9 +13,9 @@ import itertools
 import numpy as np
 import pandas as pd
 
-from ..base import InputError, as_written, interval, rng, wilson
+from ..base import InputError, as_written, interval, read_json, rng, wilson
 from .scores import LvuScorer, ranks
-from .tasks import LVU_CLASSES, LVU_REGRESSION, LVU_TASKS
+from .tasks import LVU_CLASSES, LVU_REGRESSION, LVU_TASKS, read_lvu
 from .windowing import SPLITS, read_splits
 
 # %% ../../nbs/library/6_lvu/12_audit.ipynb #960c4a1b
@@ -432,6 +432,37 @@ def show_ranks(u: pd.DataFrame, paper: dict | None = None):  # paper: row -> mea
     ax.legend(fontsize=7, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncol=2)
     fig.tight_layout()
     return fig
+
+# %% ../../nbs/library/6_lvu/12_audit.ipynb #156ad343
+def common_answers(
+    root,  # of the LVU data
+    folders: list,  # of runs of stages 50 and 51
+    names: list,  # what these rows are called
+) -> tuple:  # (row -> task -> `answers`, task -> ids of the videos that all rows have)
+    "The answers of several runs about the videos that all of them have answered."
+    predictions = {
+        name: read_json(f"{folder}/predictions.json")
+        for name, folder in zip(names, folders, strict=True)
+    }
+
+    def of_task(task, said):  # one dict for each seed, in order
+        return [said[k] for k in sorted(said) if k.startswith(f"{task}_seed")]
+
+    tasks = [
+        t for t in LVU_TASKS if predictions and all(of_task(t, s) for s in predictions.values())
+    ]
+    if not tasks:
+        raise InputError("parameter rows_runs: the runs have no task in common")
+    tables = {t: read_lvu(root, t, "test") for t in tasks}
+    common = {
+        t: set.intersection(*(set(p) for s in predictions.values() for p in of_task(t, s)))
+        for t in tasks
+    }
+    rows = {
+        name: {t: answers(t, of_task(t, s), tables[t], common[t]) for t in tasks}
+        for name, s in predictions.items()
+    }
+    return rows, {t: [v for v in tables[t].video_id if v in common[t]] for t in tasks}
 
 # %% ../../nbs/library/6_lvu/12_audit.ipynb #94d02174
 def _listed(rows: pd.DataFrame, words) -> str:

@@ -24,7 +24,7 @@ __getattr__, __dir__, __all__ = door(
     releases="""
         shots_of plain write_kinetics write_movieclips write_vidsitu KIND FAST VERBS_OF
         shares audience lvu_rows write_lvu annotation_fingerprint video_fingerprint
-        write_minimovies show_segment
+        write_minimovies show_segment first_segment
     """,
     reader="""
         log_likelihood posterior read_events noise_left lvu_ceilings best_by_length

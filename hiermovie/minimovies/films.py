@@ -15,9 +15,8 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from joblib.externals.loky import get_reusable_executor
-from tqdm import tqdm
 
-from ..base import InputError, atomic, write_table
+from ..base import InputError, atomic, steps_of, write_table
 from .cast import World
 from .drawing import boxes, render
 
@@ -110,7 +109,7 @@ def render_videos(
     done = Parallel(workers or os.cpu_count(), return_as="generator_unordered")(
         delayed(_render_video)(j, root, world, boxes) for j in todo
     )
-    for _ in tqdm(done, total=len(todo), desc="videos", mininterval=2):
+    for _ in steps_of(done, "videos", len(todo)):
         pass
     # idle workers would keep the process alive for minutes
     get_reusable_executor().shutdown(wait=True)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KIND', 'FAST', 'VERBS_OF', 'shots_of', 'plain', 'write_kinetics', 'write_movieclips', 'write_vidsitu', 'shares',
            'audience', 'lvu_rows', 'write_lvu', 'annotation_fingerprint', 'video_fingerprint', 'write_minimovies',
-           'show_segment']
+           'show_segment', 'first_segment']
 
 # %% ../../nbs/library/1_minimovies/06_releases.ipynb #9d297034
 from dataclasses import asdict, replace
@@ -347,3 +347,14 @@ def show_segment(root: Path, segment: str, split: str = "valid"):
         ax.text(0, -0.04, "\n".join(words), transform=ax.transAxes, va="top", fontsize=7)
     fig.subplots_adjust(0.01, 0.32, 0.99, 0.92, 0.06)
     return fig
+
+# %% ../../nbs/library/1_minimovies/06_releases.ipynb #a08f0d3e
+def first_segment(
+    root: str | Path,  # of the data, with the folder vidsitu
+) -> tuple:  # (segment, split)
+    "The first segment of a data root by name, and the split it belongs to."
+    folder = Path(root) / "vidsitu"
+    segment = sorted((folder / "videos").glob("*.mp4"))[0].stem
+    files = folder / "vidsitu_annotations" / "split_files"
+    valid = read_json(files / "vseg_split_valid_lb.json")
+    return segment, "valid" if segment in valid else "train"

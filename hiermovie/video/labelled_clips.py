@@ -23,7 +23,7 @@ def seeded(transform, x, *keys):
 
 # %% ../../nbs/library/2_video/05_labelled_clips.ipynb #76787223
 class VideoClips(torch.utils.data.Dataset):
-    "What data sets of clips share: videos, the shape of a clip, and names for messages."
+    "What all data sets of clips share: videos, the shape of a clip, and names for messages."
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class VideoClips(torch.utils.data.Dataset):
 
 # %% ../../nbs/library/2_video/05_labelled_clips.ipynb #32e2e155
 class LabelledClips(VideoClips):
-    "Items (clip float32 (3, T, S, S), class index) from a table of video_id, label, path."
+    "Items are (clip float32 (3, T, S, S), class index), from a table of video_id, label, path."
 
     def __init__(
         self,

@@ -35,16 +35,16 @@ def colour_shares(picture: np.ndarray) -> np.ndarray:  # (H, W, 3) uint8 -> (256
 
 
 def change(before: np.ndarray, after: np.ndarray) -> float:
-    "What two descriptions of `colour_shares` do not share, 0 to 1."
+    "What two results of `colour_shares` do not have in common, 0 to 1."
     return float(1 - np.minimum(before, after).sum())
 
 # %% ../../nbs/library/2_video/09_shots.ipynb #cb321c3d
 @dataclass(frozen=True)
 class Scan:
-    "What one pass over a film has seen; F frames, n moments."
+    "What one pass over a film has found; F frames, n moments."
 
     appear: np.ndarray  # (F,) seconds
-    changes: np.ndarray  # (F,) from the frame before, 0 to 1; of the first: 0
+    changes: np.ndarray  # (F,) from the frame before, 0 to 1; 0 for the first
     thumbnails: np.ndarray  # uint8 (n, h, w, 3)
     small: np.ndarray  # uint8 (F, 27, 48, 3), or (0, 27, 48, 3) when they were not wanted
 
@@ -128,7 +128,7 @@ def find_cuts(
 # %% ../../nbs/library/2_video/09_shots.ipynb #8b3dd588
 @contextlib.contextmanager
 def _as_before():
-    "TransNet's constructor sets the seeds and habits of the whole process; they are put back."
+    "TransNet's constructor changes seeds and settings of the whole process; restore them."
     import torch
 
     numbers, plain = np.random.get_state(), random.getstate()
@@ -155,7 +155,7 @@ def trained_cuts(
     limit: float = 0.5,  # probability of a transition
     shortest: float = 0.4,  # seconds
 ) -> np.ndarray:  # (cuts,), seconds
-    "When each shot but the first begins, by TransNet V2: where a transition is over."
+    "When each shot but the first begins, by TransNet V2: at the end of each transition."
     import torch
 
     if len(scan.small) != len(scan.appear):
