@@ -20,7 +20,7 @@ export HOME := $(CURDIR)/.home
 $(shell mkdir -p "$(CURDIR)/.home")
 endif
 
-.PHONY: help setup reproduce check ablations test test-quick bench lab clean export notebooks readme lock
+.PHONY: help setup reproduce check ablations test test-quick bench lab clean export packaged notebooks readme lock
 
 help:
 	@echo "make reproduce PROFILE=tiny   data, pretraining, all tasks, tables, figures, one page (minutes)"
@@ -30,9 +30,9 @@ help:
 	@echo "make test                     all tests"
 	@echo "make test-quick               those that take less than some seconds (3 minutes)"
 	@echo "make bench                    what is claimed about speed, measured (CPU)"
-	@echo "make lab                      JupyterLab on the notebooks"
+	@echo "make lab                      JupyterLab, on the page that lists all notebooks"
 	@echo "make clean                    remove runs and caches (keeps .venv; it is skipped while the lock is unchanged)"
-	@echo "for developers: make export (notebooks to package), notebooks (run them, keep outputs), readme, lock"
+	@echo "for developers: make export (notebooks to package), notebooks (run them, keep outputs), readme, packaged, lock"
 
 # does nothing while lock, settings, set-up scripts and folder are those of the last set-up
 setup:
@@ -69,26 +69,31 @@ bench: setup
 	$(BIN)/python tests/bench/search.py
 
 lab: setup
-	$(BIN)/jupyter lab --notebook-dir=nbs $(if $(filter 0,$(shell id -u)),--allow-root)
+	$(BIN)/jupyter lab nbs/index.ipynb --notebook-dir=. --LabApp.app_settings_dir=$(CURDIR)/runs/lab $(if $(filter 0,$(shell id -u)),--allow-root)
 
 clean:
 	rm -rf .snakemake .pytest_cache .ruff_cache build dist *.egg-info .setup.lock .home
-	find runs -mindepth 1 -maxdepth 1 -type d ! -name profiles ! -name reference -exec rm -rf {} +
+	find runs -mindepth 1 -maxdepth 1 -type d ! -name profiles ! -name reference ! -name lab -exec rm -rf {} +
 	find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +
 
 export: setup
 	@test -d hiermovie || mv .hiermovie.old hiermovie
 	@rm -rf .hiermovie.old && mv hiermovie .hiermovie.old
+	@mkdir hiermovie && cp -r .hiermovie.old/trained hiermovie/
 	@if $(BIN)/nbdev_export; then rm -rf .hiermovie.old; else rm -rf hiermovie; mv .hiermovie.old hiermovie; exit 1; fi
 
+# the small trained backbone that ships with the package
+packaged: setup
+	$(BIN)/hiermovie reproduce --profile packaged
+	install -m 644 runs/packaged/backbone/backbone.safetensors hiermovie/trained/minimovies.safetensors
+
 notebooks: export
-	TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(BIN)/jupyter execute --inplace nbs/library/*/*.ipynb nbs/lessons/*.ipynb nbs/index.ipynb
+	TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(BIN)/python -c "from hiermovie.app import run_notebooks; run_notebooks()"
 	$(BIN)/nbdev_clean && $(MAKE) readme
 
-# code of cells with the tag hide-input is not shown
-README_OPTIONS := --log-level WARN --to markdown --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_input_tags=hide-input
+# README.md and the list of notebooks in nbs/index.ipynb
 readme: setup
-	$(BIN)/jupyter nbconvert $(README_OPTIONS) --output-dir . --output README nbs/index.ipynb
+	$(BIN)/python -c "from hiermovie.app import write_front_page; write_front_page()"
 
 lock: setup
 	$(BIN)/uv pip compile --quiet --refresh-package hiermovie --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url --no-header -o requirements.lock setup.py

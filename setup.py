@@ -21,6 +21,7 @@ setup(
     license="Apache-2.0",
     classifiers=["Programming Language :: Python :: 3", "Intended Audience :: Science/Research"],
     packages=find_packages(include=["hiermovie", "hiermovie.*"]),
+    package_data={"hiermovie": ["trained/*.safetensors"]},
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
     extras_require={

@@ -14,7 +14,8 @@ from conftest import BIN, ROOT
 LIBRARY = sorted((ROOT / "nbs/library").glob("*/*.ipynb"))
 STAGES = sorted((ROOT / "nbs/stages").glob("*.ipynb"))
 LESSONS = sorted((ROOT / "nbs/lessons").glob("*.ipynb"))
-NOTEBOOKS = [*LIBRARY, *STAGES, *LESSONS, ROOT / "nbs/index.ipynb"]
+GUIDES = sorted((ROOT / "nbs/guides").glob("*.ipynb"))
+NOTEBOOKS = [*LIBRARY, *STAGES, *LESSONS, *GUIDES, ROOT / "nbs/index.ipynb"]
 CHECKED = ["nbs", "tests", "data_scripts", "runs", "setup.py"]
 
 # what a chapter may import from; the order is that of the chapters

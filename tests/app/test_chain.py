@@ -5,6 +5,7 @@ continued.
 import base64
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,9 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import BIN, ROOT, run
+from measures import STAGES
 
+from hiermovie.app import unlisted
 from hiermovie.base import read_params, read_profile
 
 pytestmark = pytest.mark.slow
@@ -36,7 +39,9 @@ def chain(tmp_path_factory):
     out = tmp_path_factory.mktemp("tiny")
     code, text, err = run("hiermovie", "reproduce", "--profile", PROFILE, "--out", out)
     assert code == 0, err[-4000:]
-    assert text.strip().splitlines()[-1] == f"report: {out / 'report' / 'index.html'}"
+    report, after = text.strip().splitlines()[-2:]
+    assert report == f"report: {(out / 'report' / 'index.html').as_uri()}"
+    assert after == "next: make lab"
     return out
 
 
@@ -49,6 +54,59 @@ def test_every_run_is_complete(chain):
         assert (
             provenance["seconds"] > 0 and provenance["peak_memory_mb"] < 4096 and provenance["key"]
         )
+
+
+def test_every_file_of_a_run_is_explained(chain):
+    "The page of all stages says of every file in a run folder what it is."
+    unexplained = {
+        name: unlisted(r["stage"], [p.name for p in (chain / name).iterdir()])
+        for name, r in RUNS.items()
+    }
+    assert {name: files for name, files in unexplained.items() if files} == {}
+
+
+def test_every_run_has_a_page(chain):
+    "Executed notebooks as HTML: code folded, formulas set, no script, links that resolve."
+    for name in RUNS:
+        page = (chain / "notebooks" / f"{name}.html").read_text(encoding="utf-8")
+        assert "<script" not in page and '<details class="code">' in page, name
+        for link in re.findall(r'href="([^"#:]+)"', page):
+            assert (chain / "notebooks" / link).resolve().exists(), (name, link)
+    assert "<math" in (chain / "notebooks/contextualizer-cvrl.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def checkout(chain, tmp_path_factory):
+    "What a reader has after `make reproduce PROFILE=tiny`: stages, and the runs of tiny."
+    root = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(ROOT / "nbs/stages", root / "nbs/stages")
+    shutil.copy(ROOT / "settings.ini", root)
+    (root / "runs").mkdir()
+    (root / "runs/tiny").symlink_to(chain)
+    return root
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda p: p.stem)
+def test_a_stage_runs_by_hand(checkout, stage):
+    "From its own folder, with its defaults, as in JupyterLab; the run folder is one for trials."
+    executed = checkout / "executed.ipynb"
+    where = checkout / "nbs/stages"
+    code, _, err = run("jupyter", "execute", f"--output={executed}", stage.name, cwd=where)
+    assert code == 0, err[-2000:]
+    assert (checkout / "runs/trials" / stage.stem / "metrics.json").is_file()
+    said = "".join(load(executed)["cells"][-1]["outputs"][0]["text"])
+    assert f"papermill nbs/stages/{stage.name} runs/trials/{stage.name}" in said
+
+
+def test_by_hand_a_missing_run_is_told_with_those_that_there_are(checkout):
+    text = (checkout / "nbs/stages/40_verbs.ipynb").read_text(encoding="utf-8")
+    (checkout / "nbs/stages/40_verbs.ipynb").write_text(
+        text.replace("runs/tiny/features-cvrl", "runs/tiny/features-cvr"), encoding="utf-8"
+    )
+    where = checkout / "nbs/stages"
+    code, _, err = run("jupyter", "execute", "40_verbs.ipynb", cwd=where)
+    assert code != 0 and "no finished run there" in err
+    assert "features-cvrl, features-modist, features-supervised" in err
 
 
 def test_every_parameter_reaches_its_stage(chain):
