@@ -59,8 +59,8 @@ details.code summary{cursor:pointer;font-size:.85rem}
 pre{overflow-x:auto;background:var(--soft);padding:.6rem .8rem;font-size:.82rem;line-height:1.4;
 white-space:pre-wrap;overflow-wrap:anywhere}
 .output,.outputs,.formula,.jp-OutputArea{overflow-x:auto}
-table{border-collapse:collapse;font-size:.9rem;display:block;overflow-x:auto}
-th,td{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:right}
+table{border-collapse:collapse;border:0;font-size:.9rem;display:block;overflow-x:auto}
+th,td{padding:.25rem .6rem;border:0;border-bottom:1px solid var(--line);text-align:right}
 img,svg{max-width:100%;height:auto;background:#fff}
 @media print{details.code{display:none}}
 """
@@ -120,9 +120,10 @@ def notebook_page(
 
 
 def _without_styles(page: str) -> str:
-    "Tables of pandas bring a style sheet each, which the policy would refuse with a message."
+    "Tables of pandas bring styles of their own, which the policy would refuse with a message."
     first = page.index("</style>") + len("</style>")
-    return page[:first] + re.sub(r"<style[^>]*>.*?</style>", "", page[first:], flags=re.S)
+    rest = re.sub(r"<style[^>]*>.*?</style>", "", page[first:], flags=re.S)
+    return page[:first] + re.sub(r'<(t\w+|div) style="[^"]*"', r"<\1", rest)
 
 # %% ../../nbs/library/8_app/01a_notebook_pages.ipynb #a64f232e
 def write_notebook_pages(

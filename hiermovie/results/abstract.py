@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['claim_of', 'first_scores', 'was_tested', 'surest', 'shortfalls', 'reference_page', 'abstract_section']
 
-# %% ../../nbs/library/7_results/08a_abstract.ipynb #57e4079e
+# %% ../../nbs/library/7_results/08a_abstract.ipynb #1f6300b4
 import os
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ from markupsafe import Markup
 from ..base import InputError, repository_root
 from .claims import sentences
 
-# %% ../../nbs/library/7_results/08a_abstract.ipynb #00176c50
+# %% ../../nbs/library/7_results/08a_abstract.ipynb #b4bb692e
 _REMARK = re.compile(r" \(\d+ epochs? without labels against \d+ labels\)$")
 
 
@@ -35,7 +35,7 @@ def was_tested(tested: pd.DataFrame) -> bool:
     "Could any claim be tested?"
     return bool((first_scores(tested).verdict != "cannot be tested here").any())
 
-# %% ../../nbs/library/7_results/08a_abstract.ipynb #0b5e7a9e
+# %% ../../nbs/library/7_results/08a_abstract.ipynb #76b50b00
 def _certainty(lines: pd.DataFrame) -> pd.Series:  # differences in units of half their interval
     return lines.difference / (lines.high - lines.low).clip(lower=1e-9) * 2
 
@@ -65,7 +65,7 @@ def shortfalls(tested: pd.DataFrame) -> pd.DataFrame:
     others = others[~others.what.isin(below.what)]
     return pd.concat([below, others.head(2 - len(below))])
 
-# %% ../../nbs/library/7_results/08a_abstract.ipynb #bf8dd9ca
+# %% ../../nbs/library/7_results/08a_abstract.ipynb #b5a996d1
 def _told(lines: pd.DataFrame) -> Markup:
     "Tests as a list of sentences."
     items = []
@@ -95,7 +95,7 @@ def _parts(tested: pd.DataFrame) -> list:  # results and failures, as parts of a
         out.append(dict(title=title, content=[_told(lines)], notes=rules if len(lines) else []))
     return out
 
-# %% ../../nbs/library/7_results/08a_abstract.ipynb #6ac15cdf
+# %% ../../nbs/library/7_results/08a_abstract.ipynb #43ce559a
 def reference_page(folder: str | Path) -> str:  # empty when there is none
     "The address of the page of profile mini, seen from the folder of a report."
     try:
@@ -118,7 +118,7 @@ def _everything_ran(tested: pd.DataFrame, n: int, folder) -> list:
     there = link if address else "the page of profile mini, runs/reference/mini/index.html"
     return [words, Markup("{}What a larger run finds is in {}.").format(more, there)]
 
-# %% ../../nbs/library/7_results/08a_abstract.ipynb #a11c8ddf
+# %% ../../nbs/library/7_results/08a_abstract.ipynb #32397511
 def _what(data: dict) -> list:  # paragraphs; `data`: the data run
     method = (
         "A backbone is pretrained by contrast on short clips, a contextualizer over its features "

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['save_svg', 'small_bitmap', 'inline_svg', 'figure', 'figures']
 
-# %% ../../nbs/library/7_results/05a_drawings.ipynb #e933060d
+# %% ../../nbs/library/7_results/05a_drawings.ipynb #eedb8c6f
 import base64
 import io
 import re
@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from .page import frame
 
-# %% ../../nbs/library/7_results/05a_drawings.ipynb #4e346836
+# %% ../../nbs/library/7_results/05a_drawings.ipynb #f075bf09
 _FIXED = {"svg.fonttype": "none", "svg.hashsalt": "hiermovie"}
 
 
@@ -34,7 +34,7 @@ def save_svg(fig, path) -> None:
     finally:
         rcParams.update(before)
 
-# %% ../../nbs/library/7_results/05a_drawings.ipynb #cf2da828
+# %% ../../nbs/library/7_results/05a_drawings.ipynb #72cb5fbe
 def small_bitmap(
     image,  # a file, or uint8 (H, W, 3)
     limit: int = 2000,  # the most pixels across
@@ -60,7 +60,7 @@ def small_bitmap(
     _, kind, data = min(found)
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}", *picture.size
 
-# %% ../../nbs/library/7_results/05a_drawings.ipynb #b5e16557
+# %% ../../nbs/library/7_results/05a_drawings.ipynb #c3e70187
 _SVG, _LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
 _BLACK = ("#000000", "black")
 
@@ -89,7 +89,7 @@ def _attributes(style: str) -> dict:
 def _rounded(text: str) -> str:
     return re.sub(r"-?\d+\.\d{3,}", lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), text)
 
-# %% ../../nbs/library/7_results/05a_drawings.ipynb #0cd82b90
+# %% ../../nbs/library/7_results/05a_drawings.ipynb #a6f7f2a5
 def _settle(element, name: str) -> None:
     "One element of a figure: attributes instead of a style, ids of its own, small photographs."
     attributes = element.attrib
@@ -128,7 +128,7 @@ def inline_svg(path, name: str, alt: str) -> Markup:
     root.attrib.update(head | dict(width=f"{width:.0f}", height=f"{height:.0f}"))
     return Markup(ET.tostring(root, encoding="unicode"))
 
-# %% ../../nbs/library/7_results/05a_drawings.ipynb #a5d9fd96
+# %% ../../nbs/library/7_results/05a_drawings.ipynb #9459597f
 def figure(
     path,
     alt: str,  # what is seen

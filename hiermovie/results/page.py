@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PAGE_COLOURS', 'contrast', 'frame', 'html_table', 'grouped_table', 'write_page']
 
-# %% ../../nbs/library/7_results/05_page.ipynb #d215ae68
+# %% ../../nbs/library/7_results/05_page.ipynb #5854cb1f
 import base64
 import hashlib
 
@@ -16,7 +16,7 @@ from markupsafe import Markup
 from ..base import atomic
 from .plots import COLOURS
 
-# %% ../../nbs/library/7_results/05_page.ipynb #abcd2855
+# %% ../../nbs/library/7_results/05_page.ipynb #496cbfdd
 def _luminance(colour: str) -> float:  # of #rrggbb: 0 for black, 1 for white
     parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
     linear = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
@@ -28,7 +28,7 @@ def contrast(a: str, b: str) -> float:  # of two colours #rrggbb, 1 to 21
     low, high = sorted((_luminance(a), _luminance(b)))
     return (high + 0.05) / (low + 0.05)
 
-# %% ../../nbs/library/7_results/05_page.ipynb #ce7cb4ff
+# %% ../../nbs/library/7_results/05_page.ipynb #e42f4f24
 _LIGHTER = ("#7cbcf5", "#f2a65e", "#54cfa3", "#ff9d94", "#d7a4ea")
 _LIGHTER += ("#d2b08c", "#f59ac4", "#b4bac1", "#d6cf5a", "#5fd0dc")
 
@@ -63,7 +63,7 @@ def _colour_rules() -> str:
         f"@media screen and (prefers-color-scheme:dark){{\n:root{{{dark}}}\n{figures}}}\n"
     )
 
-# %% ../../nbs/library/7_results/05_page.ipynb #05936c9f
+# %% ../../nbs/library/7_results/05_page.ipynb #8a6f19ec
 _style = """
 main,nav,header,footer,.columns{min-width:0}
 body{font:16px/1.55 system-ui,sans-serif;margin:0;color:var(--text);background:var(--ground)}
@@ -92,6 +92,7 @@ td{white-space:nowrap}
 td.wrap{white-space:normal;min-width:9rem;max-width:24rem}
 thead th{background:var(--panel);vertical-align:bottom}
 tbody th{font-weight:400;min-width:7rem;max-width:17rem}
+th[rowspan]{min-width:11rem}
 tr>:first-child:not(td){position:sticky;left:0;background:var(--ground);z-index:1}
 thead tr>:first-child:not(td){background:var(--panel)}
 details{border:1px solid var(--line);border-radius:.4rem;margin:.8rem 0;padding:0 .8rem}
@@ -118,7 +119,7 @@ footer{margin-top:3rem}
 nav{position:static;max-height:none}
 nav ul{display:flex;flex-wrap:wrap;gap:.1rem .3rem;padding:.2rem 0}
 nav a{border-left:0;padding:.3rem .5rem;text-decoration:underline}
-tbody th{min-width:5.5rem;max-width:7.5rem}
+tbody th,th[rowspan]{min-width:5.5rem;max-width:7.5rem}
 td.wrap{min-width:5.5rem}
 th,td{padding:.3rem .35rem}
 table{font-size:.8rem}
@@ -138,14 +139,14 @@ details::details-content{content-visibility:visible;block-size:auto;display:bloc
 table{font-size:7.5pt;width:100%}
 table:has(th:nth-child(9)){font-size:6pt}
 th,td{padding:2pt 3pt}
-td,td.wrap,tbody th{white-space:normal;min-width:0;overflow-wrap:break-word}
+td,td.wrap,tbody th,th[rowspan]{white-space:normal;min-width:0;overflow-wrap:break-word}
 tr>:first-child:not(td){position:static}
 tr,figure,.chart,.frame img{break-inside:avoid}
 h2,h3,summary{break-after:avoid}
 }
 """
 
-# %% ../../nbs/library/7_results/05_page.ipynb #54124a41
+# %% ../../nbs/library/7_results/05_page.ipynb #cb46c8f4
 def _whole_style() -> str:
     return _colour_rules() + _style
 
@@ -158,7 +159,7 @@ def _policy(style: str) -> str:
         "base-uri 'none'; form-action 'none'"
     )
 
-# %% ../../nbs/library/7_results/05_page.ipynb #95702aaa
+# %% ../../nbs/library/7_results/05_page.ipynb #1fac4008
 def frame(inside: Markup, name: str) -> Markup:
     "A table or figure in a frame that scrolls sideways where it is too wide."
     return Markup('<div class="frame" tabindex="0" role="region" aria-label="{}">{}</div>').format(
@@ -197,7 +198,7 @@ def html_table(
     body = Markup("<tbody>{}</tbody>").format(Markup("\n").join(rows))
     return frame(Markup("<table>{}{}</table>").format(_head(table.columns), body), name)
 
-# %% ../../nbs/library/7_results/05_page.ipynb #d3fd3abf
+# %% ../../nbs/library/7_results/05_page.ipynb #f41cf87d
 def grouped_table(
     columns: list,
     groups: list,  # of (first cell, rows); a row is a list of the other cells
@@ -217,7 +218,7 @@ def grouped_table(
     table = Markup("<table>{}{}</table>").format(_head(columns), Markup("\n").join(bodies))
     return frame(table, name)
 
-# %% ../../nbs/library/7_results/05_page.ipynb #23c32e43
+# %% ../../nbs/library/7_results/05_page.ipynb #54dd1736
 _page = Environment(autoescape=True, trim_blocks=True).from_string("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{{ policy }}">
@@ -254,7 +255,7 @@ _page = Environment(autoescape=True, trim_blocks=True).from_string("""<!doctype 
 <footer>{{ footer }}</footer></body></html>
 """)
 
-# %% ../../nbs/library/7_results/05_page.ipynb #af10a5c0
+# %% ../../nbs/library/7_results/05_page.ipynb #09192a5a
 _KEYS = ("id", "title", "text", "content", "notes", "parts", "folded")
 
 

@@ -6,7 +6,7 @@
 __all__ = ['TABLE_TITLES', 'idea_section', 'verdict_table', 'claims_section', 'best_of', 'tables_section', 'labels_section',
            'draw_tables', 'report_numbers']
 
-# %% ../../nbs/library/7_results/08b_result_sections.ipynb #a28c20c7
+# %% ../../nbs/library/7_results/08b_result_sections.ipynb #f83b7ed7
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +20,7 @@ from .page import grouped_table, html_table
 from .plots import show_bars, show_lvu
 from .tables import caption, coverage_words, wide_table
 
-# %% ../../nbs/library/7_results/08b_result_sections.ipynb #bddd6319
+# %% ../../nbs/library/7_results/08b_result_sections.ipynb #6f9c325e
 def idea_section(folder) -> dict:  # of the report
     "The two levels, as a picture with a few words."
     text = [
@@ -37,7 +37,7 @@ def idea_section(folder) -> dict:  # of the report
         id="idea", title="The idea", text=text, content=figures(folder, dict(two_levels=alt))
     )
 
-# %% ../../nbs/library/7_results/08b_result_sections.ipynb #86050d89
+# %% ../../nbs/library/7_results/08b_result_sections.ipynb #f935e680
 _MARKS = {"holds here": "right", "as it must": "right", "the opposite is seen": "wrong"}
 _MARKS |= {"NOT as it must": "wrong", "cannot be tested here": "absent"}
 _SIGNS = dict(right="✓ ", wrong="✗ ")
@@ -66,7 +66,7 @@ def verdict_table(lines: pd.DataFrame, name: str) -> Markup:  # of `first_scores
     whole = [(max(sentences, key=len), rows) for sentences, rows in groups.values()]
     return grouped_table(columns, whole, name, wide=(1, 4))
 
-# %% ../../nbs/library/7_results/08b_result_sections.ipynb #797c4bc5
+# %% ../../nbs/library/7_results/08b_result_sections.ipynb #e1622cb0
 def _claim_notes(claims: pd.DataFrame, draws: int) -> list:
     "What the columns of the claims mean."
     known = claims[claims.difference.notna()]
@@ -90,10 +90,12 @@ _FULL_NOTES = [
 
 
 def _in_full(lines: pd.DataFrame, name: str, pictures: list) -> dict:  # a folded part
-    table = html_table(claims_table(lines), name)
+    table = claims_table(lines)
+    groups = [(c, t.values[:, 1:].tolist()) for c, t in table.groupby("claim", sort=False)]
+    table = grouped_table(list(table.columns), groups, name)
     return dict(title=name, content=[*pictures, table], notes=_FULL_NOTES, folded=True)
 
-# %% ../../nbs/library/7_results/08b_result_sections.ipynb #ccef697a
+# %% ../../nbs/library/7_results/08b_result_sections.ipynb #8d445214
 _CONTROL_NOTES = [
     "A control is as it must be when its interval is not above 0; how large a gain it could have "
     "overlooked is the upper end of the interval.",
@@ -121,7 +123,7 @@ def claims_section(tested: pd.DataFrame, folder, draws: int) -> dict | None:
         content=[verdict_table(claims, "Claims")], notes=_claim_notes(claims, draws)
     )
 
-# %% ../../nbs/library/7_results/08b_result_sections.ipynb #acbf7ad6
+# %% ../../nbs/library/7_results/08b_result_sections.ipynb #ac72c2df
 _READERS = {
     "best reader, sees everything": "all events",
     "best reader of the clear": "the clear events",
@@ -149,7 +151,7 @@ def best_of(table: pd.DataFrame) -> str:
             words += f", the best reader of {seen} {value}"
     return f"{words}."
 
-# %% ../../nbs/library/7_results/08b_result_sections.ipynb #3cbf143d
+# %% ../../nbs/library/7_results/08b_result_sections.ipynb #cae1a7a9
 TABLE_TITLES = {
     "verbs": "Verbs (VidSitu)",
     "roles": "Semantic roles (VidSitu)",
@@ -194,7 +196,7 @@ def tables_section(tables: dict, runs: dict, data: dict, folder, folded: bool = 
         )
     return dict(id="tables", title="Tables", text=text, parts=parts)
 
-# %% ../../nbs/library/7_results/08b_result_sections.ipynb #892696ac
+# %% ../../nbs/library/7_results/08b_result_sections.ipynb #42fb5c49
 def labels_section(folder) -> dict | None:
     "Scores against labelled segments and unlabelled movies; None when that was not drawn."
     alt = (
@@ -210,7 +212,7 @@ def labels_section(folder) -> dict | None:
     section = dict(id="labels", title="When does pretraining pay?", content=drawn, notes=notes)
     return section if drawn else None
 
-# %% ../../nbs/library/7_results/08b_result_sections.ipynb #45212fc7
+# %% ../../nbs/library/7_results/08b_result_sections.ipynb #e48184dd
 def draw_tables(tables: dict, folder) -> None:
     "Pictures of the four tables, as `bars_<table>.svg`."
     for key, table in tables.items():

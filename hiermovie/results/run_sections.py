@@ -6,7 +6,7 @@
 __all__ = ['runs_for_report', 'training_section', 'draw_losses', 'inside_section', 'audit_section', 'data_section',
            'words_section', 'costs_section', 'footer_words']
 
-# %% ../../nbs/library/7_results/08c_run_sections.ipynb #783e0c28
+# %% ../../nbs/library/7_results/08c_run_sections.ipynb #6f7db142
 import os
 from pathlib import Path
 
@@ -19,13 +19,13 @@ from .page import grouped_table, html_table
 from .plots import show_losses
 from .tables import probe_table, published_table
 
-# %% ../../nbs/library/7_results/08c_run_sections.ipynb #7ce07357
+# %% ../../nbs/library/7_results/08c_run_sections.ipynb #39ff03a5
 def runs_for_report(folder: str | Path) -> list:  # of folders, as text
     "The finished runs in a folder, without those of sweeps and an earlier report."
     names = [n for n in finished_runs(folder) if n != "report" and not n.startswith("sweep-")]
     return [str(Path(folder) / n) for n in names]
 
-# %% ../../nbs/library/7_results/08c_run_sections.ipynb #f8a2f05c
+# %% ../../nbs/library/7_results/08c_run_sections.ipynb #91ba1c99
 _LEVELS = {
     "backbone": "Level one: backbones",
     "contextualizer": "Level two: contextualizers",
@@ -67,7 +67,7 @@ def training_section(runs: dict, folder) -> dict | None:
         parts.append(dict(title=title, content=content, notes=notes, folded=True))
     return dict(id="pretraining", title="Pretraining", text=[_fell_words(fell)], parts=parts)
 
-# %% ../../nbs/library/7_results/08c_run_sections.ipynb #f96fb76f
+# %% ../../nbs/library/7_results/08c_run_sections.ipynb #f77dbabd
 def draw_losses(runs: dict, folder) -> None:
     "The losses of all pretrainings, one picture for each kind, as `loss_<kind>.svg`."
     for stage in _LEVELS:
@@ -77,7 +77,7 @@ def draw_losses(runs: dict, folder) -> None:
             if logs:
                 save_svg(show_losses(logs), Path(folder) / f"loss_{stage}.svg")
 
-# %% ../../nbs/library/7_results/08c_run_sections.ipynb #21dae1da
+# %% ../../nbs/library/7_results/08c_run_sections.ipynb #61733772
 _FINDERS = {"model": "model", "neighbours": "mean of both neighbours", "left": "event before"}
 _FINDERS |= {"mean": "mean of all"}
 
@@ -105,7 +105,7 @@ def _found_table(masked: list) -> pd.DataFrame:  # of runs with a retrieval
         rows.append(row | {"chance": f"{100 * scores['chance']:.1f}", "n": scores["n"]})
     return pd.DataFrame(rows)
 
-# %% ../../nbs/library/7_results/08c_run_sections.ipynb #97f22f78
+# %% ../../nbs/library/7_results/08c_run_sections.ipynb #dfb2a930
 def _gaps(masked: list) -> dict:  # a part
     plain = [r for r in masked if not r.get("control") and not r["params"].get("shuffle")]
     first = (plain or masked)[0]
@@ -135,7 +135,7 @@ def inside_section(runs: dict) -> dict | None:
         parts.append(dict(title=title, content=content, notes=notes, folded=True))
     return dict(id="inside", title="Inside the contextualizer", parts=parts) if parts else None
 
-# %% ../../nbs/library/7_results/08c_run_sections.ipynb #5e370bd2
+# %% ../../nbs/library/7_results/08c_run_sections.ipynb #c8d2c86d
 def audit_section(runs: dict) -> dict | None:
     "How much of LVU is noise: here, and in the published results."
     audits = [r for r in runs.values() if "release" in r["metrics"]]
@@ -168,7 +168,7 @@ def audit_section(runs: dict) -> dict | None:
     text = ["How much of a difference on LVU is chance, on these data and in the real release."]
     return dict(id="audit", title="LVU, audited", text=text, parts=parts)
 
-# %% ../../nbs/library/7_results/08c_run_sections.ipynb #6649779e
+# %% ../../nbs/library/7_results/08c_run_sections.ipynb #fa30af3a
 def _length_part(data: dict) -> list:
     "How many events the best reader needs, where that was drawn."
     alt = "A grid of LVU tasks and numbers of events: how far the best reader gets, in percent"
@@ -203,7 +203,7 @@ def data_section(runs: dict, data: dict) -> dict | None:
         parts += [dict(title="The world", content=drawn, folded=True)] if drawn else []
     return dict(id="data", title="The data", parts=parts) if parts else None
 
-# %% ../../nbs/library/7_results/08c_run_sections.ipynb #bb31c4b7
+# %% ../../nbs/library/7_results/08c_run_sections.ipynb #9f55c5b2
 _WORDS = {
     "backbone": "SlowFast, one feature for two seconds of film",
     "contextualizer": "a transformer encoder over these features",
@@ -232,7 +232,7 @@ def words_section() -> dict:
     table = grouped_table(["word", "means"], groups, "What the words mean", wide=(1,))
     return dict(id="words", title="Words", content=[table])
 
-# %% ../../nbs/library/7_results/08c_run_sections.ipynb #2979cbd9
+# %% ../../nbs/library/7_results/08c_run_sections.ipynb #069c144b
 def costs_section(runs: dict, data: dict, folder) -> dict:
     "Seconds and memory of every run, with links to the executed notebooks."
     cost, p, links = costs(runs), data["provenance"], {}

@@ -16,7 +16,12 @@ from .predictions import EVENTS, short_role
 def _answers(e, ann, verbs, roles, relations):  # lines (text, right or None) under event number e
     ev, true = EVENTS[e], ann[EVENTS[e]]
     lines = [(f"verb: {true['VerbID']}", None)] + (
-        [(f"  said: {verbs['pred_vbs_ev'][e][0]}", verbs["pred_vbs_ev"][e][0] == true["VerbID"])]
+        [
+            (
+                f"  predicted: {verbs['pred_vbs_ev'][e][0]}",
+                verbs["pred_vbs_ev"][e][0] == true["VerbID"],
+            )
+        ]
         if verbs
         else []
     )
@@ -25,12 +30,12 @@ def _answers(e, ann, verbs, roles, relations):  # lines (text, right or None) un
         r = short_role(name)
         lines.append((f"{r}: {text}", None))
         if roles:
-            lines.append((f"  said: {answers.get(r, '-')}", answers.get(r) == text))
+            lines.append((f"  predicted: {answers.get(r, '-')}", answers.get(r) == text))
     if e != 2:
         lines.append((f"to Ev3: {true['EvRel']}", None))
         answer = relations and relations["pred_evrels_ev"][e - (e > 2)][0]
         if relations:
-            lines.append((f"  said: {answer}", answer == true["EvRel"]))
+            lines.append((f"  predicted: {answer}", answer == true["EvRel"]))
     return lines
 
 

@@ -67,11 +67,12 @@ def head_sentences(
     best = 100 * ceilings[key] if ceilings and key in ceilings else None
     if best is None:
         return [first + ".", "How much could be reached on these data is not known."]
-    share = (here - always) / (best - always)
+    share = 100 * (here - always) / (best - always)
+    way = f"{share:.0f}%" if share >= 0.5 else "nothing"
     return [
         first + ".",
-        f"The best reader of this world reaches {best:.1f}: {100 * share:.0f}% of the way from "
-        "the most frequent answer to that is done.",
+        f"The best reader of this world reaches {best:.1f}: {way} of the way from the most "
+        "frequent answer to that is done.",
     ]
 
 # %% ../../nbs/library/5_vidsitu/19a_head_results.ipynb #ae7b73cc

@@ -168,6 +168,8 @@ def test_a_source_distribution_installs(tmp_path):
         "runs/Snakefile",
         "nbs/stages/00_data.ipynb",
         "nbs/stages/.notest",
+        "nbs/bibliography.bib",
+        "hiermovie/trained/minimovies.safetensors",
     } <= names
     code, out, err = run(
         "python",
@@ -182,9 +184,9 @@ def test_a_source_distribution_installs(tmp_path):
         packed,
     )
     assert code == 0, out + err
-    assert (tmp_path / "installed/hiermovie/base/files.py").read_bytes() == (
-        ROOT / "hiermovie/base/files.py"
-    ).read_bytes()
+    for name in ("base/files.py", "trained/minimovies.safetensors"):
+        installed = tmp_path / "installed/hiermovie" / name
+        assert installed.read_bytes() == (ROOT / "hiermovie" / name).read_bytes()
 
 
 def test_homes_that_cannot_be_written_to_and_kernels_of_others(tmp_path):
