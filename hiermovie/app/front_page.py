@@ -131,13 +131,16 @@ def write_front_page(root: str | Path | None = None) -> None:
 def run_notebooks(
     root: str | Path | None = None,
 ) -> None:
-    "Run the notebooks of library, lessons and index in place, and write `nbs/seconds.json`."
+    "Run all notebooks but the stages in place, and write `nbs/seconds.json`."
     import nbformat
     from nbclient import NotebookClient
 
     root = Path(root) if root else repository_root()
     nbs, seconds = root / "nbs", {}
-    for path in [*sorted(nbs.glob("library/*/*.ipynb")), *sorted(nbs.glob("lessons/*.ipynb"))]:
+    found = [
+        p for kind in ("library/*", "lessons", "guides", ".") for p in nbs.glob(f"{kind}/*.ipynb")
+    ]
+    for path in sorted(found, key=lambda p: (len(p.relative_to(nbs).parts) == 1, p)):
         began, content = time.monotonic(), nbformat.read(path, as_version=4)
         resources = dict(metadata=dict(path=str(path.parent)))
         NotebookClient(content, timeout=None, kernel_name="python3", resources=resources).execute()

@@ -37,17 +37,17 @@ SCENES = {  # scene: (wall or sky, floor, phrase)
 @settings
 @dataclass(frozen=True)
 class World:
-    "Every knob of the generator."
+    "The settings of the generator."
 
-    seed: int = 0  # another seed, another world
+    seed: int = 0  # another seed gives another world
     width: Whole = 64  # pixels
     height: Whole = 64  # pixels
     fps: Whole = 8  # frames per second
     event_s: Positive = 2.0  # seconds per event (VidSitu: 2)
     unrelated: Share = 0.15  # chance that an event has nothing to do with the one before
-    degraded: Share = 0.35  # of events that are dark, noisy or occluded: context can help there
+    degraded: Share = 0.35  # share of events that are dark, noisy or hidden; context helps
     agreement: Share = 0.75  # chance that an annotator's verb vote is the true verb
-    styled: Share = 0.25  # of the MovieClips-like films that look and are told like LVU's
+    styled: Share = 0.25  # share of the MovieClips-like films made in the style of LVU's
 
     @property
     def frames(self) -> int:

@@ -35,6 +35,7 @@ __getattr__, __dir__, __all__ = door(
     """,
     abstract="""
         claim_of first_scores was_tested surest shortfalls reference_page abstract_section
+        report_sentences
     """,
     result_sections="""
         idea_section verdict_table claims_section best_of TABLE_TITLES tables_section

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['save_svg', 'small_bitmap', 'inline_svg', 'figure', 'figures']
 
-# %% ../../nbs/library/7_results/05a_drawings.ipynb #eedb8c6f
+# %% ../../nbs/library/7_results/05a_drawings.ipynb #547e3487
 import base64
 import io
 import re
@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
+from ..base import illustration
 from .page import frame
 
-# %% ../../nbs/library/7_results/05a_drawings.ipynb #f075bf09
-_FIXED = {"svg.fonttype": "none", "svg.hashsalt": "hiermovie"}
+# %% ../../nbs/library/7_results/05a_drawings.ipynb #c5f53497
+_FIXED = {"svg.fonttype": "none", "svg.hashsalt": "hiermovie", "image.composite_image": False}
 
 
 def save_svg(fig, path) -> None:
@@ -34,7 +35,7 @@ def save_svg(fig, path) -> None:
     finally:
         rcParams.update(before)
 
-# %% ../../nbs/library/7_results/05a_drawings.ipynb #72cb5fbe
+# %% ../../nbs/library/7_results/05a_drawings.ipynb #b5e9b722
 def small_bitmap(
     image,  # a file, or uint8 (H, W, 3)
     limit: int = 2000,  # the most pixels across
@@ -60,7 +61,7 @@ def small_bitmap(
     _, kind, data = min(found)
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}", *picture.size
 
-# %% ../../nbs/library/7_results/05a_drawings.ipynb #c3e70187
+# %% ../../nbs/library/7_results/05a_drawings.ipynb #07d28405
 _SVG, _LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
 _BLACK = ("#000000", "black")
 
@@ -89,7 +90,7 @@ def _attributes(style: str) -> dict:
 def _rounded(text: str) -> str:
     return re.sub(r"-?\d+\.\d{3,}", lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), text)
 
-# %% ../../nbs/library/7_results/05a_drawings.ipynb #a6f7f2a5
+# %% ../../nbs/library/7_results/05a_drawings.ipynb #5135fd7f
 def _settle(element, name: str) -> None:
     "One element of a figure: attributes instead of a style, ids of its own, small photographs."
     attributes = element.attrib
@@ -128,7 +129,7 @@ def inline_svg(path, name: str, alt: str) -> Markup:
     root.attrib.update(head | dict(width=f"{width:.0f}", height=f"{height:.0f}"))
     return Markup(ET.tostring(root, encoding="unicode"))
 
-# %% ../../nbs/library/7_results/05a_drawings.ipynb #9459597f
+# %% ../../nbs/library/7_results/05a_drawings.ipynb #9f9736f1
 def figure(
     path,
     alt: str,  # what is seen
@@ -150,7 +151,10 @@ def figures(
     alts: dict,  # name of a file without suffix -> what it shows
 ) -> list:
     "The pictures of a run that could be drawn."
-    found = [
-        (Path(folder) / f"{n}{kind}", alt) for n, alt in alts.items() for kind in (".svg", ".png")
-    ]
-    return [figure(path, alt) for path, alt in found if path.is_file()]
+    found, drawn = [], []
+    for name, alt in alts.items():
+        found += [(Path(folder) / f"{name}{kind}", alt) for kind in (".svg", ".png")]
+    for path, alt in [(path, alt) for path, alt in found if path.is_file()]:
+        with illustration(f"{path.name} of {path.parent.name}"):
+            drawn.append(figure(path, alt))
+    return drawn

@@ -57,16 +57,16 @@ def outcome_rows(claims: pd.DataFrame) -> pd.DataFrame:  # claim, then a column 
 
 def tally(claims: pd.DataFrame) -> str:
     "How many tests came out how, the controls apart."
-    tested, controls = primary_lines(claims), claims[claims.control].drop_duplicates("claim")
+    tested, controls = primary_lines(claims), claims[claims.control]
+    well = controls.verdict.str.startswith("as it must").groupby(controls.claim).all()
     holds = tested.said.str.startswith("holds here").sum()
     opposite = tested.said.str.contains("the opposite is seen").sum()
     without = tested.difference.isna().sum()
     luck = len(tested) - holds - opposite - without
-    fine = controls.verdict.str.startswith("as it must").sum()
     return (
         f"Of {len(tested)} tests {holds} hold, in {luck} no difference can be told from luck, in "
-        f"{opposite} the opposite is seen, {without} could not be run; {fine} of {len(controls)} "
-        "controls came out as they must."
+        f"{opposite} the opposite is seen, {without} could not be run; {well.sum()} of {len(well)} "
+        "controls came out as they must in all of their scores."
     )
 
 # %% ../../nbs/library/7_results/08d_outcomes.ipynb #5cced8e3

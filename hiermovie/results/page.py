@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PAGE_COLOURS', 'contrast', 'frame', 'html_table', 'grouped_table', 'write_page']
 
-# %% ../../nbs/library/7_results/05_page.ipynb #5854cb1f
+# %% ../../nbs/library/7_results/05_page.ipynb #00e0d3a2
 import base64
 import hashlib
 
@@ -16,7 +16,7 @@ from markupsafe import Markup
 from ..base import atomic
 from .plots import COLOURS
 
-# %% ../../nbs/library/7_results/05_page.ipynb #496cbfdd
+# %% ../../nbs/library/7_results/05_page.ipynb #c5d0608a
 def _luminance(colour: str) -> float:  # of #rrggbb: 0 for black, 1 for white
     parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
     linear = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
@@ -28,7 +28,7 @@ def contrast(a: str, b: str) -> float:  # of two colours #rrggbb, 1 to 21
     low, high = sorted((_luminance(a), _luminance(b)))
     return (high + 0.05) / (low + 0.05)
 
-# %% ../../nbs/library/7_results/05_page.ipynb #e42f4f24
+# %% ../../nbs/library/7_results/05_page.ipynb #4118447f
 _LIGHTER = ("#7cbcf5", "#f2a65e", "#54cfa3", "#ff9d94", "#d7a4ea")
 _LIGHTER += ("#d2b08c", "#f59ac4", "#b4bac1", "#d6cf5a", "#5fd0dc")
 
@@ -63,7 +63,7 @@ def _colour_rules() -> str:
         f"@media screen and (prefers-color-scheme:dark){{\n:root{{{dark}}}\n{figures}}}\n"
     )
 
-# %% ../../nbs/library/7_results/05_page.ipynb #8a6f19ec
+# %% ../../nbs/library/7_results/05_page.ipynb #8a820b85
 _style = """
 main,nav,header,footer,.columns{min-width:0}
 body{font:16px/1.55 system-ui,sans-serif;margin:0;color:var(--text);background:var(--ground)}
@@ -82,6 +82,7 @@ h2{margin:2.6rem 0 .6rem;padding-top:.4rem;border-bottom:1px solid var(--line);l
 section:first-child h2{margin-top:.6rem}
 h3{font-size:1.08rem;line-height:1.3;margin:1.6rem 0 .4rem}
 p,main>section>ul{max-width:46rem}
+h1,h2,h3,p,li{overflow-wrap:anywhere}
 .lead{margin:0 0 1rem;color:var(--muted)}
 .notes{color:var(--muted);font-size:.9rem;max-width:46rem;padding-left:1.2rem}
 .frame{overflow-x:auto;margin:.7rem 0;max-width:100%;width:fit-content}
@@ -146,7 +147,7 @@ h2,h3,summary{break-after:avoid}
 }
 """
 
-# %% ../../nbs/library/7_results/05_page.ipynb #cb46c8f4
+# %% ../../nbs/library/7_results/05_page.ipynb #78a7a56f
 def _whole_style() -> str:
     return _colour_rules() + _style
 
@@ -159,7 +160,7 @@ def _policy(style: str) -> str:
         "base-uri 'none'; form-action 'none'"
     )
 
-# %% ../../nbs/library/7_results/05_page.ipynb #1fac4008
+# %% ../../nbs/library/7_results/05_page.ipynb #eccdca85
 def frame(inside: Markup, name: str) -> Markup:
     "A table or figure in a frame that scrolls sideways where it is too wide."
     return Markup('<div class="frame" tabindex="0" role="region" aria-label="{}">{}</div>').format(
@@ -198,7 +199,7 @@ def html_table(
     body = Markup("<tbody>{}</tbody>").format(Markup("\n").join(rows))
     return frame(Markup("<table>{}{}</table>").format(_head(table.columns), body), name)
 
-# %% ../../nbs/library/7_results/05_page.ipynb #f41cf87d
+# %% ../../nbs/library/7_results/05_page.ipynb #1c3962fa
 def grouped_table(
     columns: list,
     groups: list,  # of (first cell, rows); a row is a list of the other cells
@@ -218,7 +219,7 @@ def grouped_table(
     table = Markup("<table>{}{}</table>").format(_head(columns), Markup("\n").join(bodies))
     return frame(table, name)
 
-# %% ../../nbs/library/7_results/05_page.ipynb #54dd1736
+# %% ../../nbs/library/7_results/05_page.ipynb #42aea97a
 _page = Environment(autoescape=True, trim_blocks=True).from_string("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{{ policy }}">
@@ -255,7 +256,7 @@ _page = Environment(autoescape=True, trim_blocks=True).from_string("""<!doctype 
 <footer>{{ footer }}</footer></body></html>
 """)
 
-# %% ../../nbs/library/7_results/05_page.ipynb #09192a5a
+# %% ../../nbs/library/7_results/05_page.ipynb #1f7be6bc
 _KEYS = ("id", "title", "text", "content", "notes", "parts", "folded")
 
 

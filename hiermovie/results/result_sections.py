@@ -6,7 +6,7 @@
 __all__ = ['TABLE_TITLES', 'idea_section', 'verdict_table', 'claims_section', 'best_of', 'tables_section', 'labels_section',
            'draw_tables', 'report_numbers']
 
-# %% ../../nbs/library/7_results/08b_result_sections.ipynb #f83b7ed7
+# %% ../../nbs/library/7_results/08b_result_sections.ipynb #791dfa29
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +20,7 @@ from .page import grouped_table, html_table
 from .plots import show_bars, show_lvu
 from .tables import caption, coverage_words, wide_table
 
-# %% ../../nbs/library/7_results/08b_result_sections.ipynb #6f9c325e
+# %% ../../nbs/library/7_results/08b_result_sections.ipynb #1e2d6aa7
 def idea_section(folder) -> dict:  # of the report
     "The two levels, as a picture with a few words."
     text = [
@@ -37,7 +37,7 @@ def idea_section(folder) -> dict:  # of the report
         id="idea", title="The idea", text=text, content=figures(folder, dict(two_levels=alt))
     )
 
-# %% ../../nbs/library/7_results/08b_result_sections.ipynb #f935e680
+# %% ../../nbs/library/7_results/08b_result_sections.ipynb #4025d465
 _MARKS = {"holds here": "right", "as it must": "right", "the opposite is seen": "wrong"}
 _MARKS |= {"NOT as it must": "wrong", "cannot be tested here": "absent"}
 _SIGNS = dict(right="✓ ", wrong="✗ ")
@@ -66,7 +66,7 @@ def verdict_table(lines: pd.DataFrame, name: str) -> Markup:  # of `first_scores
     whole = [(max(sentences, key=len), rows) for sentences, rows in groups.values()]
     return grouped_table(columns, whole, name, wide=(1, 4))
 
-# %% ../../nbs/library/7_results/08b_result_sections.ipynb #e1622cb0
+# %% ../../nbs/library/7_results/08b_result_sections.ipynb #d04003ad
 def _claim_notes(claims: pd.DataFrame, draws: int) -> list:
     "What the columns of the claims mean."
     known = claims[claims.difference.notna()]
@@ -95,10 +95,10 @@ def _in_full(lines: pd.DataFrame, name: str, pictures: list) -> dict:  # a folde
     table = grouped_table(list(table.columns), groups, name)
     return dict(title=name, content=[*pictures, table], notes=_FULL_NOTES, folded=True)
 
-# %% ../../nbs/library/7_results/08b_result_sections.ipynb #8d445214
+# %% ../../nbs/library/7_results/08b_result_sections.ipynb #85a95c9e
 _CONTROL_NOTES = [
-    "A control is as it must be when its interval is not above 0; how large a gain it could have "
-    "overlooked is the upper end of the interval.",
+    "A control stands here with the worst of its scores. It is as it must be when its interval is "
+    "not above 0; how large a gain it could have overlooked is the upper end of the interval.",
     "Independent events: a world of its own, with its own test movies.",
 ]
 
@@ -123,7 +123,7 @@ def claims_section(tested: pd.DataFrame, folder, draws: int) -> dict | None:
         content=[verdict_table(claims, "Claims")], notes=_claim_notes(claims, draws)
     )
 
-# %% ../../nbs/library/7_results/08b_result_sections.ipynb #ac72c2df
+# %% ../../nbs/library/7_results/08b_result_sections.ipynb #bce20a54
 _READERS = {
     "best reader, sees everything": "all events",
     "best reader of the clear": "the clear events",
@@ -151,7 +151,7 @@ def best_of(table: pd.DataFrame) -> str:
             words += f", the best reader of {seen} {value}"
     return f"{words}."
 
-# %% ../../nbs/library/7_results/08b_result_sections.ipynb #cae1a7a9
+# %% ../../nbs/library/7_results/08b_result_sections.ipynb #1701ed17
 TABLE_TITLES = {
     "verbs": "Verbs (VidSitu)",
     "roles": "Semantic roles (VidSitu)",
@@ -196,7 +196,7 @@ def tables_section(tables: dict, runs: dict, data: dict, folder, folded: bool = 
         )
     return dict(id="tables", title="Tables", text=text, parts=parts)
 
-# %% ../../nbs/library/7_results/08b_result_sections.ipynb #42fb5c49
+# %% ../../nbs/library/7_results/08b_result_sections.ipynb #03a8ca29
 def labels_section(folder) -> dict | None:
     "Scores against labelled segments and unlabelled movies; None when that was not drawn."
     alt = (
@@ -212,7 +212,7 @@ def labels_section(folder) -> dict | None:
     section = dict(id="labels", title="When does pretraining pay?", content=drawn, notes=notes)
     return section if drawn else None
 
-# %% ../../nbs/library/7_results/08b_result_sections.ipynb #e48184dd
+# %% ../../nbs/library/7_results/08b_result_sections.ipynb #b76e579a
 def draw_tables(tables: dict, folder) -> None:
     "Pictures of the four tables, as `bars_<table>.svg`."
     for key, table in tables.items():

@@ -6,7 +6,7 @@
 __all__ = ['runs_for_report', 'training_section', 'draw_losses', 'inside_section', 'audit_section', 'data_section',
            'words_section', 'costs_section', 'footer_words']
 
-# %% ../../nbs/library/7_results/08c_run_sections.ipynb #6f7db142
+# %% ../../nbs/library/7_results/08c_run_sections.ipynb #404a5458
 import os
 from pathlib import Path
 
@@ -19,13 +19,13 @@ from .page import grouped_table, html_table
 from .plots import show_losses
 from .tables import probe_table, published_table
 
-# %% ../../nbs/library/7_results/08c_run_sections.ipynb #39ff03a5
+# %% ../../nbs/library/7_results/08c_run_sections.ipynb #3ef350d2
 def runs_for_report(folder: str | Path) -> list:  # of folders, as text
     "The finished runs in a folder, without those of sweeps and an earlier report."
     names = [n for n in finished_runs(folder) if n != "report" and not n.startswith("sweep-")]
     return [str(Path(folder) / n) for n in names]
 
-# %% ../../nbs/library/7_results/08c_run_sections.ipynb #91ba1c99
+# %% ../../nbs/library/7_results/08c_run_sections.ipynb #3b34dd36
 _LEVELS = {
     "backbone": "Level one: backbones",
     "contextualizer": "Level two: contextualizers",
@@ -67,7 +67,7 @@ def training_section(runs: dict, folder) -> dict | None:
         parts.append(dict(title=title, content=content, notes=notes, folded=True))
     return dict(id="pretraining", title="Pretraining", text=[_fell_words(fell)], parts=parts)
 
-# %% ../../nbs/library/7_results/08c_run_sections.ipynb #f77dbabd
+# %% ../../nbs/library/7_results/08c_run_sections.ipynb #4f12ce1f
 def draw_losses(runs: dict, folder) -> None:
     "The losses of all pretrainings, one picture for each kind, as `loss_<kind>.svg`."
     for stage in _LEVELS:
@@ -77,7 +77,7 @@ def draw_losses(runs: dict, folder) -> None:
             if logs:
                 save_svg(show_losses(logs), Path(folder) / f"loss_{stage}.svg")
 
-# %% ../../nbs/library/7_results/08c_run_sections.ipynb #61733772
+# %% ../../nbs/library/7_results/08c_run_sections.ipynb #62f851a1
 _FINDERS = {"model": "model", "neighbours": "mean of both neighbours", "left": "event before"}
 _FINDERS |= {"mean": "mean of all"}
 
@@ -105,10 +105,10 @@ def _found_table(masked: list) -> pd.DataFrame:  # of runs with a retrieval
         rows.append(row | {"chance": f"{100 * scores['chance']:.1f}", "n": scores["n"]})
     return pd.DataFrame(rows)
 
-# %% ../../nbs/library/7_results/08c_run_sections.ipynb #dfb2a930
-def _gaps(masked: list) -> dict:  # a part
-    plain = [r for r in masked if not r.get("control") and not r["params"].get("shuffle")]
-    first = (plain or masked)[0]
+# %% ../../nbs/library/7_results/08c_run_sections.ipynb #17c5536c
+def _gaps(masked: list, wanted: list) -> dict:  # a part; `wanted`: whose pictures are shown
+    plain = [r for r in masked if not r["params"].get("shuffle") and not r["params"].get("videos")]
+    first = ([r for r in masked if r["name"] in wanted] or plain or masked)[0]
     alts = {k: f"{first['name']}: {v}" for k, v in _OF_GAPS.items()}
     title = "Hidden events, filled in"
     content = [html_table(_found_table(masked), title), *figures(first["folder"], alts)]
@@ -123,8 +123,10 @@ def _gaps(masked: list) -> dict:  # a part
 def inside_section(runs: dict) -> dict | None:
     "Hidden events that were filled in, attention, and features before and after."
     masked = [r for r in runs.values() if "retrieval" in r["metrics"]]
-    parts = [_gaps(masked)] if masked else []
-    for r in [r for r in runs.values() if "looks_at_itself" in r["metrics"]][:1]:
+    galleries = [r for r in runs.values() if "looks_at_itself" in r["metrics"]][:1]
+    wanted = [Path(r["params"]["contextualizer_run"]).name for r in galleries]
+    parts = [_gaps(masked, wanted)] if masked else []
+    for r in galleries:
         notes = [
             f"Segment {r['metrics']['segment']}, contextualizer as it was pretrained "
             f"({Path(r['params']['contextualizer_run']).name}). Pictures show where to look; they "
@@ -135,7 +137,7 @@ def inside_section(runs: dict) -> dict | None:
         parts.append(dict(title=title, content=content, notes=notes, folded=True))
     return dict(id="inside", title="Inside the contextualizer", parts=parts) if parts else None
 
-# %% ../../nbs/library/7_results/08c_run_sections.ipynb #c8d2c86d
+# %% ../../nbs/library/7_results/08c_run_sections.ipynb #95cc5357
 def audit_section(runs: dict) -> dict | None:
     "How much of LVU is noise: here, and in the published results."
     audits = [r for r in runs.values() if "release" in r["metrics"]]
@@ -168,12 +170,12 @@ def audit_section(runs: dict) -> dict | None:
     text = ["How much of a difference on LVU is chance, on these data and in the real release."]
     return dict(id="audit", title="LVU, audited", text=text, parts=parts)
 
-# %% ../../nbs/library/7_results/08c_run_sections.ipynb #fa30af3a
+# %% ../../nbs/library/7_results/08c_run_sections.ipynb #ce7e9f3e
 def _length_part(data: dict) -> list:
     "How many events the best reader needs, where that was drawn."
     alt = "A grid of LVU tasks and numbers of events: how far the best reader gets, in percent"
     drawn = figures(data["folder"], dict(best_by_length=alt))
-    needs = ", ".join(f"{t} {k}" for t, k in data["metrics"].get("needs", {}).items())
+    needs = ", ".join(f"{t} {k}" for t, k in (data["metrics"].get("needs") or {}).items())
     notes = [
         "How far the best reader gets from blind guessing to the whole video, in percent. Events "
         f"that are needed for nine tenths of the way: {needs}."
@@ -203,7 +205,7 @@ def data_section(runs: dict, data: dict) -> dict | None:
         parts += [dict(title="The world", content=drawn, folded=True)] if drawn else []
     return dict(id="data", title="The data", parts=parts) if parts else None
 
-# %% ../../nbs/library/7_results/08c_run_sections.ipynb #9f55c5b2
+# %% ../../nbs/library/7_results/08c_run_sections.ipynb #8898e7e9
 _WORDS = {
     "backbone": "SlowFast, one feature for two seconds of film",
     "contextualizer": "a transformer encoder over these features",
@@ -232,7 +234,7 @@ def words_section() -> dict:
     table = grouped_table(["word", "means"], groups, "What the words mean", wide=(1,))
     return dict(id="words", title="Words", content=[table])
 
-# %% ../../nbs/library/7_results/08c_run_sections.ipynb #069c144b
+# %% ../../nbs/library/7_results/08c_run_sections.ipynb #58900d48
 def costs_section(runs: dict, data: dict, folder) -> dict:
     "Seconds and memory of every run, with links to the executed notebooks."
     cost, p, links = costs(runs), data["provenance"], {}
