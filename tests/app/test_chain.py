@@ -560,8 +560,8 @@ def test_executed_notebooks_show_their_figures(chain):
     drawn = {
         "backbone-cvrl": 2,
         "features-cvrl": 2,
-        "contextualizer-cvrl": 3,
-        "verbs-cvrl-maskpred": 2,
+        "contextualizer-cvrl": 4,
+        "verbs-cvrl-maskpred": 3,
         "gallery": 3,
         "lvu-audit": 3,
         "report": 10,
@@ -572,7 +572,7 @@ def test_executed_notebooks_show_their_figures(chain):
 def test_the_page_is_self_contained(chain):
     page = (chain / "report/index.html").read_text()
     assert len(re.findall(r"data:image/(?:png|webp|jpeg);base64,", page)) >= 5
-    assert "not run" in page and "61.2" in page
+    assert "61.2" in page  # the poster's value beside ours
     assert 'src="http' not in page and "<script" not in page and "<link" not in page
 
 
