@@ -83,13 +83,15 @@ MAIN_RUNS = (
 
 def _copy_pages(runs: Path, folder: Path) -> list:  # names of the runs whose pages are kept
     """The executed notebooks of the main rows as pages, and the picture of one segment for the
-    README; links to the repository's notebooks lead there from the new place.
+    README; links to the repository's notebooks lead there from the new place, and folders of runs
+    are named as seen from the repository.
     """
     kept = []
     for name in MAIN_RUNS:
         page = runs / "notebooks" / f"{name}.html"
         if page.is_file():
             html = page.read_text(encoding="utf-8")
+            html = html.replace(str(runs.resolve()), f"runs/{runs.name}")  # whoever's machine
             html = re.sub(r'href="[./\w-]*?/nbs/', 'href="../../../nbs/', html)
             (folder / f"notebook-{name}.html").write_text(html, encoding="utf-8")
             kept.append(name)

@@ -141,6 +141,8 @@ def test_pages_that_are_kept_allow_nothing_from_elsewhere():
         "Content-Security-Policy" in p.read_text()[:2000] and "<script" not in p.read_text()
         for p in pages
     )
+    private = r"[\"'>\s;](/(?:tmp|home|root|Users|work)/[\w./-]+)"
+    assert [re.findall(private, p.read_text())[:1] for p in pages] == [[]] * len(pages)
 
 
 def test_the_lock_is_hashed_and_names_no_index():
