@@ -79,13 +79,12 @@ clean:
 export: setup
 	@test -d hiermovie || mv .hiermovie.old hiermovie
 	@rm -rf .hiermovie.old && mv hiermovie .hiermovie.old
-	@mkdir hiermovie && cp -r .hiermovie.old/trained hiermovie/
 	@if $(BIN)/nbdev_export; then rm -rf .hiermovie.old; else rm -rf hiermovie; mv .hiermovie.old hiermovie; exit 1; fi
 
 # the small trained backbone that ships with the package
 packaged: setup
 	$(BIN)/hiermovie reproduce --profile packaged
-	install -m 644 runs/packaged/backbone/backbone.safetensors hiermovie/trained/minimovies.safetensors
+	install -m 644 runs/packaged/backbone/backbone.safetensors nbs/trained/minimovies.safetensors
 
 notebooks: export
 	TQDM_DISABLE=1 OMP_NUM_THREADS=1 $(BIN)/python -c "from hiermovie.app import run_notebooks; run_notebooks()"

@@ -4,6 +4,21 @@ from configparser import ConfigParser
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+
+class BuildWithTrained(build_py):
+    """A built package has the small trained backbone, which lies beside the notebooks."""
+
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            return
+        target = Path(self.build_lib, "hiermovie", "trained")
+        for file in sorted((Path(__file__).parent / "nbs" / "trained").glob("*.safetensors")):
+            self.mkpath(str(target))
+            self.copy_file(str(file), str(target / file.name))
+
 
 settings = ConfigParser(delimiters=["="])
 settings.read(Path(__file__).parent / "settings.ini", encoding="utf-8")
@@ -21,7 +36,7 @@ setup(
     license="Apache-2.0",
     classifiers=["Programming Language :: Python :: 3", "Intended Audience :: Science/Research"],
     packages=find_packages(include=["hiermovie", "hiermovie.*"]),
-    package_data={"hiermovie": ["trained/*.safetensors"]},
+    cmdclass={"build_py": BuildWithTrained},
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
     extras_require={

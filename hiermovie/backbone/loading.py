@@ -99,8 +99,10 @@ def load_foreign(
     return model.eval(), about
 
 # %% ../../nbs/library/3_backbone/02d_loading.ipynb #7e5ea541
-def _trained_here() -> Path:
-    return Path(hiermovie.__file__).parent / "trained" / "minimovies.safetensors"
+def _trained_here() -> Path:  # in a checkout it lies beside the notebooks
+    package = Path(hiermovie.__file__).parent
+    installed = package / "trained" / "minimovies.safetensors"
+    return installed if installed.exists() else package.parent / "nbs" / "trained" / installed.name
 
 
 # name -> the file that an installed package brings

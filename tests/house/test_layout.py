@@ -37,7 +37,11 @@ def test_package_is_what_the_notebooks_export(tmp_path):
     code, _, err = run("nbdev_export", cwd=tmp_path)
     assert code == 0, err
     fresh, kept = (
-        {str(p.relative_to(r)): p.read_text() for p in (r / "hiermovie").rglob("*.py")}
+        {
+            str(p.relative_to(r)): p.read_bytes()
+            for p in (r / "hiermovie").rglob("*")
+            if p.is_file() and p.parent.name != "__pycache__"
+        }
         for r in (tmp_path, ROOT)
     )
     different = [k for k in fresh.keys() | kept.keys() if fresh.get(k) != kept.get(k)]

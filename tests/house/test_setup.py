@@ -169,7 +169,7 @@ def test_a_source_distribution_installs(tmp_path):
         "nbs/stages/00_data.ipynb",
         "nbs/stages/.notest",
         "nbs/bibliography.bib",
-        "hiermovie/trained/minimovies.safetensors",
+        "nbs/trained/minimovies.safetensors",
     } <= names
     code, out, err = run(
         "python",
@@ -184,9 +184,12 @@ def test_a_source_distribution_installs(tmp_path):
         packed,
     )
     assert code == 0, out + err
-    for name in ("base/files.py", "trained/minimovies.safetensors"):
+    for name, kept in (
+        ("base/files.py", "hiermovie/base/files.py"),
+        ("trained/minimovies.safetensors", "nbs/trained/minimovies.safetensors"),
+    ):
         installed = tmp_path / "installed/hiermovie" / name
-        assert installed.read_bytes() == (ROOT / "hiermovie" / name).read_bytes()
+        assert installed.read_bytes() == (ROOT / kept).read_bytes()
 
 
 def test_homes_that_cannot_be_written_to_and_kernels_of_others(tmp_path):
