@@ -124,7 +124,7 @@ class Convention(StrEnum):
 
 # %% ../../nbs/library/8_app/09_cli.ipynb #bbf52169
 _BACKBONE = (
-    "a backbone: ours, or of PySlowFast, pytorchvideo, VidSitu, Caffe2; or a folder; or lite0"
+    "a backbone: ours, or of PySlowFast, pytorchvideo, VidSitu, Caffe2; a folder; lite0; minimovies"
 )
 
 
@@ -180,7 +180,7 @@ class Shots(StrEnum):
 _RUNS = "folder of runs, as runs/mini; else the largest one that `make reproduce` has made here"
 _OUT = "folder for the page; else predictions/<film>, or predictions for several films"
 _TASKS = "some of verbs,roles,relations,lvu, or names of runs; else all that the runs can answer"
-_ENCODER = "a backbone's run (as cvrl), or a file of a backbone, or lite0: features only"
+_ENCODER = "a backbone's run (as cvrl), or a file of one, or lite0, or minimovies: features only"
 _DETECTOR = "weights that find persons or faces: .onnx (YuNet, YOLO), or torchvision's Faster R-CNN"
 _CREDIT = "whose film it is: a line that the page shows"
 _PLAYABLE = "put a copy beside the page that every browser plays (H.264, no sound)"

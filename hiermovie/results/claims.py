@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAJORITY', 'OURS', 'OBJECTS', 'CLAIMS', 'CONTROLS', 'LVU_CLAIMS', 'compare', 'draw_scores', 'lvu_draws', 'Claim',
-           'verdict', 'judge_claims', 'claims_table', 'show_claims', 'sentences', 'read_claims', 'claims_markdown']
+           'verdict', 'judge_claims', 'claims_table', 'show_claims', 'sentences', 'read_claims']
 
 # %% ../../nbs/library/7_results/08_claims.ipynb #35212f8b
 import os
@@ -20,7 +20,6 @@ from ..lvu import LVU_CLASSES, answers, read_lvu
 from .gathering import MADE_FROM, read_run, runs_of
 from .paper import PAPER
 from .plots import COLOURS
-from .tables import markdown_table
 from ..vidsitu import PAPER_NAMES, paper_table, read_predictions, read_segments, scorer
 
 # %% ../../nbs/library/7_results/08_claims.ipynb #e7baddd6
@@ -545,23 +544,3 @@ def read_claims(path) -> pd.DataFrame:
     "A table of claims as `judge_claims` makes it, from its CSV file."
     table = read_table(path, ["claim", "control", "task", "metric", "verdict", "detail"])
     return table.assign(detail=table.detail.fillna(""))
-
-
-def claims_markdown(path) -> str:
-    """A `claims.csv` as text for a README: the count of verdicts, then the first metric of every
-    claim and control, whatever came out.
-    """
-    table = read_claims(path)
-    count, *_, controls = sentences(table)
-    columns = {
-        "claim": "claim",
-        "task": "task",
-        "metric": "score",
-        "difference": "difference",
-        "95% interval": "95% interval",
-        "verdict": "verdict",
-    }
-    return (
-        f"{count} {controls}\n\n"
-        f"{markdown_table(claims_table(table)[list(columns)].rename(columns=columns))}"
-    )
