@@ -131,7 +131,7 @@ def show_mask(
     for k, e in enumerate(hidden):
         bottom.add_patch(plt.Rectangle((e - 0.5, k - 0.5), 1, 1, fill=False, lw=2))
     bottom.set_xticks(range(E), range(1, E + 1))
-    words = "true event (framed: the hidden one); red: more alike than the other events, blue: less"
+    words = "true event (framed: the hidden one)\nred: more alike than the other events, blue: less"
     bottom.set_xlabel(words, fontsize=8)
     fig.tight_layout()
     return fig
