@@ -40,7 +40,7 @@ __getattr__, __dir__, __all__ = door(
         CORPORA SMALL LARGE list_files files_key files_changed FILE_PARAMETERS
         file_parameter_key
     """,
-    places="repository_root finished_runs runs_for yaml_value papermill_line",
+    places="repository_root finished_runs runs_for papermill_line",
     runs="""
         stage_params is_run_parameter runs_in files_from_outside run_key read_params key_of
         need_fitting git_commit provenance Run sources_key data_root write_root
