@@ -11,6 +11,7 @@ from ..base.doors import door
 __getattr__, __dir__, __all__ = door(
     __name__,
     cast="COLOURS SHAPES SCENES World VERBS CLASSES two_characters Pose MOTION motion",
+    film_language="DEVICES Framing in_picture visible choose_framing",
     drawing="""
         outline draw_character THINGS FURNITURE draw_scene YEARS SPEAKING MANNERS Shot
         behave render boxes show_verbs
@@ -19,6 +20,7 @@ __getattr__, __dir__, __all__ = door(
         RELATIONS GRAMMAR GENRES RELATIONSHIPS WRITERS next_events transition_matrix
         show_grammar show_grammar_graph Movie Event make_movie tell relation
     """,
+    reading_stories="Seen seen_of Reading read_story drawn_relations",
     annotators="youtube_id annotate verb_votes",
     films="write_video boxes_path write_boxes render_videos",
     releases="""

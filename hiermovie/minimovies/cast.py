@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..base import Positive, Share, Whole, settings
+from ..base import InputError, Positive, Share, Whole, settings
 
 # %% ../../nbs/library/1_minimovies/01_cast.ipynb #c0b09030
 COLOURS = dict(
@@ -45,9 +45,22 @@ class World:
     fps: Whole = 8  # frames per second
     event_s: Positive = 2.0  # seconds per event (VidSitu: 2)
     unrelated: Share = 0.15  # chance that an event has nothing to do with the one before
-    degraded: Share = 0.35  # share of events that are dark, noisy or hidden; context helps
+    degraded: Share = 0.35  # share of events that are dark, noisy or occluded; context helps
     agreement: Share = 0.75  # chance that an annotator's verb vote is the true verb
     styled: Share = 0.25  # share of the MovieClips-like films made in the style of LVU's
+    # devices of film language, each a share of the events (notebook film language)
+    reverse_shot: Share = 0.0  # of two people one is shown
+    close_up: Share = 0.0  # one person, and little else
+    cutaway: Share = 0.0  # the place without the action
+    off_frame: Share = 0.0  # the action is beside the picture
+
+    def __post_init__(self):
+        devices = self.reverse_shot + self.close_up + self.cutaway + self.off_frame
+        if devices > 1 + 1e-9:
+            raise InputError(
+                f"reverse_shot, close_up, cutaway and off_frame: shares of the events, together "
+                f"{devices:g}, must be at most 1"
+            )
 
     @property
     def frames(self) -> int:

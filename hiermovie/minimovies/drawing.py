@@ -27,6 +27,7 @@ from hiermovie.minimovies.cast import (
     motion,
     two_characters,
 )
+from .film_language import Framing, in_picture
 
 # %% ../../nbs/library/1_minimovies/02_drawing.ipynb #1117dfac
 def _ring(n, r=1.0, start=-90):
@@ -333,6 +334,7 @@ class Shot:
     year: int = 2010
     speaking: str | None = None  # None: nobody says how
     relationship: str = "friend"  # shows when there are two
+    framing: Framing = Framing()  # what the camera shows of it
 
 # %% ../../nbs/library/1_minimovies/02_drawing.ipynb #959c5e7a
 def behave(poses: list, relationship: str, u: float) -> list:  # poses
@@ -394,6 +396,10 @@ class _Lens:
         place = 0.5 + self.flip * (x - 0.5) * min(1, 1.25 / self.zoom)
         return np.array([width * (place + self.dx), 0.78 * height - 0.74 * y * height * self.zoom])
 
+    def middle_of(self, pose: Pose) -> np.ndarray:  # pixels
+        "The middle of a character's body."
+        return self.at(pose.x, pose.y) - (0, 1.5 * self.unit)
+
 
 def _draw_thing(lens: _Lens, shot, kind, x, y, size):
     standing = kind in ("door", "car", "ladder", "crate")
@@ -413,12 +419,17 @@ def _layers(shot: Shot, u, lens: _Lens) -> list:  # of (name, function that draw
     "Everything in a frame, from the back to the front."
     poses, things = motion(shot.verb, u)
     poses = behave(poses, shot.relationship, u)
-    cast = [c for c in (shot.agent, shot.patient) if c is not None]
-    if len(cast) == 2 and shot.speaking and shot.verb not in ("speak.01", "shout.03"):
+    cast = dict(agent=shot.agent, patient=shot.patient)
+    if shot.patient and shot.speaking and shot.verb not in ("speak.01", "shout.03"):
         things = [*things, ("bubble", poses[0].x, min(0.85, poses[0].y + 0.6), 0.55)]
+    if shot.framing.device == "cutaway":
+        things = []
     back, front = [], []
-    for character, pose, flip in zip(cast, poses, (lens.flip, -lens.flip), strict=False):
-        middle = lens.at(pose.x, pose.y) - (0, 1.5 * lens.unit)
+    for who, pose, flip in zip(cast, poses, (lens.flip, -lens.flip), strict=False):
+        character = cast[who]
+        if not character or who not in in_picture(shot.framing):
+            continue
+        middle = lens.middle_of(pose)
         argument = (lens.canvas, *character, pose, *middle, lens.unit * 1.15, flip)
         layer = back if pose.behind else front
         layer.append(("person", partial(draw_character, *argument)))
@@ -426,6 +437,47 @@ def _layers(shot: Shot, u, lens: _Lens) -> list:  # of (name, function that draw
     early = [d for d in drawn if d[0] in ("ladder", "door")]
     late = [d for d in drawn if d[0] not in ("ladder", "door")]
     return [*early, *back, *late, *front]
+
+# %% ../../nbs/library/1_minimovies/02_drawing.ipynb #977f8383
+_SIZES = dict(close_up=0.42, reverse_shot=0.7, cutaway=0.55, off_frame=0.5)  # of the window
+
+
+@dataclass(frozen=True)
+class _Window:
+    "The part of the canvas that the camera shows; left edge, top and size in shares of the canvas."
+
+    left: float = 0.0
+    top: float = 0.0
+    size: float = 1.0
+
+    def cut(self, canvas: np.ndarray) -> np.ndarray:
+        height, width = canvas.shape[:2]
+        x, y = round(self.left * width), round(self.top * height)
+        return canvas[y : y + round(self.size * height), x : x + round(self.size * width)]
+
+    def seen(self, box: tuple) -> tuple | None:  # shares of the window
+        "The part of a box (shares of the canvas) in the window; None when it is outside."
+        corner = (self.left, self.top, self.left, self.top)
+        x1, y1, x2, y2 = ((np.array(box) - corner) / self.size).clip(0, 1).tolist()
+        return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
+
+
+def _around(x: float, y: float, size: float) -> _Window:
+    "The window around a point of the canvas, as far as the canvas reaches."
+    left, top = np.clip((x - size / 2, y - size / 2), 0, 1 - size).tolist()
+    return _Window(left, top, size)
+
+
+def _window(shot: Shot, u: float, lens: _Lens) -> _Window:
+    device = shot.framing.device
+    if device is None:
+        return _Window()
+    poses = behave(motion(shot.verb, u if device == "close_up" else 0.5)[0], shot.relationship, u)
+    pose = poses[-1] if shot.framing.on == "patient" else poses[0]
+    x, y = lens.middle_of(pose) / lens.canvas.shape[1::-1]
+    if device in ("cutaway", "off_frame"):
+        x, y = float(x < 0.5), 0.6 if device == "cutaway" else 0.0
+    return _around(x, y, _SIZES[device])
 
 # %% ../../nbs/library/1_minimovies/02_drawing.ipynb #3b556d8e
 def _set_up(shot, world):
@@ -436,11 +488,12 @@ def _set_up(shot, world):
     return r, empty, (zoom * (1 if two_characters(shot.verb) else 1.1), flip, dx)
 
 
-def _frame(shot, u, canvas, camera) -> list:
-    "The layers of a frame; some directors shake the camera or pan."
+def _frame(shot, u, canvas, camera) -> tuple:  # (layers, window)
+    "The layers of a frame, and the part that is shown; some directors shake the camera or pan."
     zoom, flip, dx = camera
     moved = {3: 0.02 * _swing(u, 4), 4: 0.08 * (u - 0.5)}.get(shot.director % 6, 0.0)
-    return _layers(shot, u, _Lens(canvas, zoom, flip, dx + moved))
+    lens = _Lens(canvas, zoom, flip, dx + moved)
+    return _layers(shot, u, lens), _window(shot, u, lens)
 
 
 def render(shot: Shot, world: World) -> np.ndarray:  # uint8 (frames, height, width, 3)
@@ -449,9 +502,11 @@ def render(shot: Shot, world: World) -> np.ndarray:  # uint8 (frames, height, wi
     frames = np.empty((world.frames, world.height, world.width, 3), np.uint8)
     for t in range(world.frames):
         canvas = empty.copy()
-        for _, draw in _frame(shot, t / world.frames, canvas, camera):
+        layers, window = _frame(shot, t / world.frames, canvas, camera)
+        for _, draw in layers:
             draw()
-        frames[t] = cv2.resize(canvas, (world.width, world.height), interpolation=cv2.INTER_AREA)
+        shown, size = window.cut(canvas), (world.width, world.height)
+        frames[t] = cv2.resize(shown, size, interpolation=cv2.INTER_AREA)
     return _post(frames, shot, r, world)
 
 # %% ../../nbs/library/1_minimovies/02_drawing.ipynb #dac83acb
@@ -477,9 +532,10 @@ def boxes(
     _, empty, camera = _set_up(shot, world)
     canvas, found = np.empty_like(empty), []
     for u in times:
-        layers = _frame(shot, u, canvas, camera)
-        boxes_here = [(name, _box_around(canvas, draw)) for name, draw in layers]
-        found.append([(name, box) for name, box in boxes_here if box])
+        layers, window = _frame(shot, u, canvas, camera)
+        drawn = [(name, _box_around(canvas, draw)) for name, draw in layers]
+        shown = [(name, window.seen(box)) for name, box in drawn if box]
+        found.append([(name, box) for name, box in shown if box])
     return found
 
 # %% ../../nbs/library/1_minimovies/02_drawing.ipynb #02623dd8

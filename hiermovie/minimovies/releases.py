@@ -37,6 +37,7 @@ def shots_of(movie: Movie, events: list, *key) -> list:
             movie.year,
             movie.speaking,
             movie.relationship,
+            e.framing,
         )
         for i, e in enumerate(events)
     ]

@@ -14,6 +14,7 @@ import numpy as np
 from ..base import as_written, derive_seed, rng
 from .cast import COLOURS, SCENES, SHAPES, VERBS, World, two_characters
 from .drawing import SPEAKING, YEARS
+from .film_language import Framing, choose_framing, visible
 
 # %% ../../nbs/library/1_minimovies/03_story.ipynb #19387001
 RELATIONS = ("Causes", "Reaction To", "Enables", "NoRel")
@@ -198,6 +199,12 @@ class Event:
     scene: str
     relation: str | None
     degraded: bool
+    framing: Framing = Framing()
+
+    @property
+    def visible(self) -> set:
+        "Of verb, agent, patient and scene, what is known for certain from this event alone."
+        return visible(self.framing, self.degraded)
 
 
 def make_movie(world: World, corpus: str, index: int) -> Movie:
@@ -232,6 +239,7 @@ def tell(
 ) -> list:  # [Event, ...]
     "Draw a story of `n` events from the grammar."
     r = rng(world.seed, "story", *movie.key, *key)
+    camera = rng(world.seed, "framing", *movie.key, *key)
     pair, scene, verb, events = movie.cast[:2], movie.scene, None, []
     for i in range(n):
         if refrain and i % 6 < 3:
@@ -250,7 +258,9 @@ def tell(
                 pair = pair[::-1]
         patient = pair[1] if two_characters(verb) else None
         degraded = bool(r.random() < world.degraded)
-        events.append(Event(verb, pair[0], patient, scene, relation if events else None, degraded))
+        framing = choose_framing(world, patient is not None, camera)
+        before = relation if events else None
+        events.append(Event(verb, pair[0], patient, scene, before, degraded, framing))
     return events
 
 

@@ -52,7 +52,7 @@ def _entry(values, **more):
     )
 
 
-_READERS = dict(all="best reader, sees everything", clear="best reader of the clear events alone")
+_READERS = dict(all="best reader, sees everything", visible="best reader of what is visible")
 
 
 def _ceilings(runs: dict, name: str) -> list:

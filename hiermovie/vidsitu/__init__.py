@@ -58,5 +58,5 @@ __getattr__, __dir__, __all__ = door(
     answers="answer_of show_answers",
     head_results="head_table read_ceilings head_sentences show_first_segment",
     statistics="summary role_table relation_table show_statistics",
-    ceilings="hidden_verbs best_verbs best_roles vidsitu_ceilings",
+    ceilings="best_verbs best_relations best_phrases best_roles vidsitu_ceilings",
 )
