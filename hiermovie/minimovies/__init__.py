@@ -29,7 +29,7 @@ __getattr__, __dir__, __all__ = door(
         write_minimovies show_segment first_segment
     """,
     reader="""
-        log_likelihood posterior read_events noise_left lvu_ceilings best_by_length
+        log_likelihood unhidden posterior read_events noise_left lvu_ceilings best_by_length
         show_best_by_length
     """,
 )
