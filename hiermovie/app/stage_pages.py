@@ -97,6 +97,10 @@ WRITTEN = {
         "coverage-*-of-*.csv": "the same for each process",
         "similarity.png": "which events of a video look alike",
     },
+    "21_true_features": {
+        "movieclips, vidsitu, lvu": "stores: index.json, and <video>_feats.npy (E, 57)",
+        "features.png": "the features of a video",
+    },
     "25_extract_instances": {
         "lvu, movieclips": "one store each: index.json, coverage.csv, and <video>_inst.npz",
         "instances.png": "a video with its boxes",

@@ -10,7 +10,10 @@ from ..base.doors import door
 
 __getattr__, __dir__, __all__ = door(
     __name__,
-    cast="COLOURS SHAPES SCENES World VERBS CLASSES two_characters Pose MOTION motion",
+    cast="""
+        COLOURS SHAPES SCENES World VERBS CLASSES two_characters KINETICS_FIRST clip_verbs
+        Pose MOTION motion
+    """,
     film_language="DEVICES Framing in_picture visible choose_framing",
     drawing="""
         outline draw_character THINGS FURNITURE draw_scene YEARS SPEAKING MANNERS Shot
@@ -24,9 +27,9 @@ __getattr__, __dir__, __all__ = door(
     annotators="youtube_id annotate verb_votes",
     films="write_video boxes_path write_boxes render_videos",
     releases="""
-        shots_of plain write_kinetics write_movieclips write_vidsitu KIND FAST VERBS_OF
-        shares audience lvu_rows write_lvu annotation_fingerprint video_fingerprint
-        write_minimovies show_segment first_segment
+        shots_of plain write_kinetics movieclips_films write_movieclips vidsitu_segments
+        write_vidsitu KIND FAST VERBS_OF shares audience lvu_rows lvu_films write_lvu
+        annotation_fingerprint video_fingerprint write_minimovies show_segment first_segment
     """,
     reader="""
         log_likelihood unhidden posterior read_events noise_left lvu_ceilings best_by_length

@@ -59,4 +59,5 @@ __getattr__, __dir__, __all__ = door(
     head_results="head_table read_ceilings head_sentences show_first_segment",
     statistics="summary role_table relation_table show_statistics",
     ceilings="best_verbs best_relations best_phrases best_roles vidsitu_ceilings",
+    true_features="true_feature stories_of write_true_features visible_shares",
 )
