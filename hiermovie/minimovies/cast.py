@@ -179,24 +179,8 @@ def two_characters(verb: str) -> bool:
     return "patient" in VERBS[verb][1].values()
 
 # %% ../../nbs/library/1_minimovies/01_cast.ipynb #84970e1a
-_OF_KINETICS = [
-    "walk.01",
-    "run.02",
-    "jump.03",
-    "climb.01",
-    "dance.01",
-    "cry.02",
-    "laugh.01",
-    "drive.01",
-    "open.01",
-    "throw.01",
-    "hit.01",
-    "kick.01",
-    "push.01",
-    "hug.01",
-    "carry.01",
-]
-KINETICS_FIRST = (*_OF_KINETICS, *(v for v in VERBS if v not in _OF_KINETICS))
+_OTHERS = "fall.01 chase.01 sleep.01 bow.01 hide.01 give.01 shoot.02 help.01 speak.01 shout.03"
+KINETICS_FIRST = tuple(sorted(VERBS, key=_OTHERS.split().count))  # then those it has no class for
 
 
 def clip_verbs(world: World) -> list:  # in the order of `VERBS`
