@@ -98,7 +98,7 @@ WRITTEN = {
         "similarity.png": "which events of a video look alike",
     },
     "21_true_features": {
-        "movieclips, vidsitu, lvu": "stores: index.json, and <video>_feats.npy (E, 57)",
+        "movieclips, vidsitu, lvu": "stores: index.json, and <video>_feats.npy (E, 81)",
         "features.png": "the features of a video",
     },
     "25_extract_instances": {

@@ -14,12 +14,16 @@ import numpy as np
 from ..base import InputError, read_json, steps_of
 from hiermovie.minimovies import (
     COLOURS,
+    RELATIONSHIPS,
     SCENES,
     SHAPES,
+    SPEAKING,
     VERBS,
+    YEARS,
     World,
     lvu_films,
     movieclips_films,
+    plain,
     unhidden,
     vidsitu_segments,
 )
@@ -31,10 +35,23 @@ def _one_hot(value, names) -> np.ndarray:
     return np.array([name == value for name in names], np.float32)
 
 
+def _look(event, movie) -> list:  # parts
+    "What LVU asks about, as far as an event shows it."
+    pair = event.patient is not None and {"agent", "patient"} <= event.visible
+    clear = not event.degraded
+    return [
+        _one_hot(movie.director if clear else None, range(6)),
+        _one_hot(movie.year if clear else None, YEARS),
+        _one_hot(movie.relationship if pair else None, RELATIONSHIPS),
+        _one_hot(movie.speaking if pair else None, SPEAKING),
+    ]
+
+
 def true_feature(
     event,  # of a story
-) -> np.ndarray:  # float32 (57,)
-    "What is visible in an event: verb, colour and shape of agent and patient, scene."
+    movie,  # as it is drawn: with its look, or `plain`
+) -> np.ndarray:  # float32 (81,)
+    "What is visible in an event: verb, colour and shape of agent and patient, scene, look."
     seen = event.visible
     agent = event.agent if "agent" in seen else (None, None)
     patient = event.patient if "patient" in seen and event.patient else (None, None)
@@ -42,12 +59,12 @@ def true_feature(
     for colour, shape in (agent, patient):
         parts += [_one_hot(colour, COLOURS), _one_hot(shape, SHAPES)]
     parts.append(_one_hot(event.scene if "scene" in seen else None, SCENES))
-    return np.concatenate(parts)
+    return np.concatenate(parts + _look(event, movie))
 
 # %% ../../nbs/library/5_vidsitu/22_true_features.ipynb #54456010
 def stories_of(
     root: str | Path,  # of a generated world
-) -> dict:  # corpus -> {video or segment id: events}
+) -> dict:  # corpus -> {video or segment id: (movie as it is drawn, events)}
     "The stories that a generated world shows. `InputError` when it was not generated."
     path = Path(root) / "manifest.json"
     if not path.exists():
@@ -57,12 +74,14 @@ def stories_of(
         raise InputError(f"{path}: has no `sizes`; it was written by an older version")
     world, sizes = World(**manifest["world"]), manifest["sizes"]
     films = movieclips_films(world, sizes["movieclips"], tuple(sizes["movieclips_s"]))
-    found = dict(movieclips={name: events for _, name, events, _ in films}, vidsitu={}, lvu={})
+    drawn = {name: (m if styled else plain(m), es) for m, name, es, styled in films}
+    found = dict(movieclips=drawn, vidsitu={}, lvu={})
     for split, n in zip(("train", "valid"), sizes["vidsitu"], strict=True):
-        found["vidsitu"] |= {name: es for _, name, es in vidsitu_segments(world, split, n)}
+        segments = vidsitu_segments(world, split, n)
+        found["vidsitu"] |= {name: (plain(m), events) for m, name, events in segments}
     for split, n in zip(("train", "val", "test"), sizes["lvu"], strict=True):
         videos = lvu_films(world, split, n, tuple(sizes["lvu_s"]))
-        found["lvu"] |= {name: events for _, name, events in videos}
+        found["lvu"] |= {name: (m, events) for m, name, events in videos}
     return found
 
 
@@ -76,12 +95,11 @@ def write_true_features(
     stories, event_s = stories_of(root), read_json(Path(root) / "manifest.json")["world"]["event_s"]
     backbone, indexes = "true-visible" if hidden else "true-all", {}
     for corpus in corpora:
-        for name, events in steps_of(stories[corpus].items(), corpus, len(stories[corpus])):
+        store, films = Path(out) / corpus, stories[corpus]
+        for name, (movie, events) in steps_of(films.items(), corpus, len(films)):
             shown = events if hidden else unhidden(events)
-            save_features(Path(out) / corpus, name, np.array([true_feature(e) for e in shown]))
-        names = list(stories[corpus])
-        store = Path(out) / corpus
-        indexes[corpus] = write_index(store, names, event_s=event_s, backbone=backbone)
+            save_features(store, name, np.array([true_feature(e, movie) for e in shown]))
+        indexes[corpus] = write_index(store, list(films), event_s=event_s, backbone=backbone)
     return indexes
 
 # %% ../../nbs/library/5_vidsitu/22_true_features.ipynb #9469bcd1
@@ -91,7 +109,7 @@ def visible_shares(
     hidden: bool = True,
 ) -> dict:  # verb, agent, patient, scene -> share
     "Of the events of a corpus, the share in which each part is visible."
-    events = [e for es in stories_of(root)[corpus].values() for e in es]
+    events = [e for _, es in stories_of(root)[corpus].values() for e in es]
     shown = events if hidden else unhidden(events)
     of = {part: [part in e.visible for e in shown] for part in ("verb", "agent", "scene")}
     of["patient"] = ["patient" in e.visible for e in shown if e.patient]
