@@ -48,7 +48,10 @@ __getattr__, __dir__, __all__ = door(
     outcomes="""
         MAIN_CLAIMS TASKS primary_lines outcome outcome_rows tally outcomes_markdown
     """,
-    reference="TABLES MAIN_RUNS keep_reference compare_tables compare_claims check",
+    reference="""
+        TABLES MAIN_RUNS keep_reference spread_table compare_tables compare_claims
+        replications_of check
+    """,
     budget="""
         forward_flops kept_bytes meta Machine Work CONVERSION paper_work plan show_growth
         show_assumptions

@@ -42,14 +42,13 @@ def markdown_table(table: pd.DataFrame) -> str:
     )
 
 # %% ../../nbs/library/7_results/03_tables.ipynb #5866c19b
+def _sd(values) -> float:
+    "Standard deviation of a sample; nan of a single value."
+    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+
+
 def _entry(values, **more):
-    return dict(
-        more,
-        status="run",
-        mean=float(np.mean(values)),
-        sd=float(np.std(values, ddof=1)) if len(values) > 1 else float("nan"),
-        seeds=len(values),
-    )
+    return dict(more, status="run", mean=float(np.mean(values)), sd=_sd(values), seeds=len(values))
 
 
 _READERS = dict(all="best reader, sees everything", visible="best reader of what is visible")
@@ -62,7 +61,7 @@ def _ceilings(runs: dict, name: str) -> list:
 
 # %% ../../nbs/library/7_results/03_tables.ipynb #c387eaaf
 _COLUMNS = ["backbone", "contextualizer", "metric", "status", "mean", "sd", "seeds"]
-_VIDSITU_COLUMNS = [*_COLUMNS, "pretrainings", "n", "of", "paper"]
+_VIDSITU_COLUMNS = [*_COLUMNS, "pretrainings", "sd_pretrainings", "n", "of", "paper"]
 
 
 def _vidsitu_entries(task: str, same: list | None, row: dict, paper: dict) -> list:
@@ -73,9 +72,11 @@ def _vidsitu_entries(task: str, same: list | None, row: dict, paper: dict) -> li
         if same is None:
             out.append(line | dict(status="not run"))
             continue
-        scores = [paper_table(task, s)[metric] for r in same for s in r["metrics"]["scores"]]
+        scores = [[paper_table(task, s)[metric] for s in r["metrics"]["scores"]] for r in same]
         tested = {k: same[0]["metrics"][k] for k in ("n", "of")}
-        out.append(_entry(scores, **line, pretrainings=len(same), **tested))
+        of_pretrainings = _sd([np.mean(s) for s in scores])
+        tested |= dict(pretrainings=len(same), sd_pretrainings=of_pretrainings)
+        out.append(_entry(sum(scores, []), **line, **tested))
     return out
 
 
@@ -113,12 +114,9 @@ def _lvu_rows(scores, status="run", **row):  # one entry per task from scores pe
         if not ms:
             out.append(dict(row, status="not run"))
             continue
-        e = _entry(
-            [m["mse"] if reg else 100 * m["accuracy"] for m in ms],
-            **row,
-            n=ms[0]["n"],
-            of=ms[0]["of"],
-        )
+        values = [m["mse"] if reg else 100 * m["accuracy"] for m in ms]
+        tested = {k: ms[0][k] for k in ("n", "of")}
+        e = _entry(values, **row, **tested)
         low, high = (np.nan, np.nan) if reg else wilson(round(e["mean"] / 100 * e["n"]), e["n"])
         out.append(e | dict(status=status, low=100 * low, high=100 * high))
     return out
