@@ -63,5 +63,5 @@ __getattr__, __dir__, __all__ = door(
         load_state FitOptions to_device Stepper COLUMNS fit show_log
     """,
     training_results="loss_summary loss_sentences",
-    intervals="wilson youtube_of draws interval bootstrap paired_bootstrap",
+    intervals="wilson youtube_of draws interval bootstrap paired_bootstrap holm",
 )

@@ -15,7 +15,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 from joblib.externals.loky import get_reusable_executor
 
-from ..base import InputError, as_written, data_root, draws, read_json, read_table
+from ..base import InputError, as_written, data_root, draws, holm, read_json, read_table
 from ..lvu import LVU_CLASSES, answers, read_lvu
 from .gathering import MADE_FROM, read_run, runs_of
 from .paper import PAPER
@@ -26,7 +26,7 @@ from ..vidsitu import PAPER_NAMES, paper_table, read_predictions, read_segments,
 def compare(
     a: np.ndarray,  # (pretrainings, head seeds, 1 + draws): scores on the test set, on each draw
     b: np.ndarray,  # the same for the second row
-) -> dict:  # first, second (mean scores), difference, low, high, effect, pairs, pretrainings
+) -> dict:  # first, second (mean scores), difference, low, high, p, effect, pairs, pretrainings
     """Paired difference a - b with its 95% interval. `InputError` when the two are not paired.
 
     The interval adds two variances: that of drawing the test set again, and that of training
@@ -50,9 +50,11 @@ def compare(
     se2 = variance(difference[..., 1:].mean((0, 1))) + training
     df = freedom * (se2 / training) ** 2 if training else np.inf
     half, mean = student.ppf(0.975, df) * se2**0.5, whole.mean()
+    p = 2 * student.sf(abs(mean) / se2**0.5, df) if se2 else float(mean == 0)
     sd = variance(whole.ravel()) ** 0.5
     scores = dict(first=float(a[..., 0].mean()), second=float(b[..., 0].mean()))
     interval = dict(difference=float(mean), low=float(mean - half), high=float(mean + half))
+    interval |= dict(p=float(p))
     effect = float(mean / sd) if sd > 0 else None
     return scores | interval | dict(effect=effect, pairs=P * S, pretrainings=P)
 
@@ -161,6 +163,12 @@ CLAIMS = (
         ("supervised", "none"),
     ),
     Claim(
+        "Contrastive pretraining (CVRL) beats supervised pretraining with few labels",
+        ("cvrl", "none"),
+        ("supervised-100", "none"),
+        tasks=(),
+    ),
+    Claim(
         "Mask prediction beats the same contextualizer from scratch (on CVRL)",
         ("cvrl", "pretrained"),
         ("cvrl", "scratch"),
@@ -179,6 +187,18 @@ CLAIMS = (
         "Mask prediction beats the same contextualizer from scratch (on CVRL tuned on verbs)",
         ("cvrl-verbs", "pretrained"),
         ("cvrl-verbs", "scratch"),
+        tasks=(),
+    ),
+    Claim(
+        "Mask prediction with the plain token beats the same contextualizer from scratch (on CVRL)",
+        ("cvrl", "pretrained-token"),
+        ("cvrl", "scratch"),
+        tasks=(),
+    ),
+    Claim(
+        "Mask prediction beats the same contextualizer from scratch (on true features)",
+        ("true", "pretrained"),
+        ("true", "scratch"),
         tasks=(),
     ),
     Claim(
@@ -379,8 +399,8 @@ def _plan(runs: dict) -> list:
 
 # %% ../../nbs/library/7_results/08_claims.ipynb #6ca3d619
 _CLAIM_COLUMNS = [
-    *("claim", "control", "task", "metric", "first", "second", "difference", "low", "high"),
-    *("effect", "pairs", "pretrainings", "paper", "verdict", "detail"),
+    *("claim", "control", "task", "metric", "first", "second", "difference", "low", "high", "p"),
+    *("holm", "effect", "way", "pairs", "pretrainings", "paper", "verdict", "detail"),
 ]
 
 
@@ -410,7 +430,8 @@ def judge_claims(
             row = compare(x, _majority(rows[0], x.shape)[m] if best is None else best)
             judged = dict(zip(("verdict", "detail"), verdict(row, claim.must), strict=True))
             out.append(line | row | judged | dict(metric=m, paper=_paper(line["task"], claim, m)))
-    return pd.DataFrame(out).reindex(columns=_CLAIM_COLUMNS)
+    table = pd.DataFrame(out).reindex(columns=_CLAIM_COLUMNS)
+    return table.assign(holm=_holm_of_poster(table), way=_way(table, runs))
 
 # %% ../../nbs/library/7_results/08_claims.ipynb #5d83027b
 def _paper(task, claim, metric):  # the poster's difference, if it has both rows
@@ -419,17 +440,38 @@ def _paper(task, claim, metric):  # the poster's difference, if it has both rows
     a, b = (PAPER[task].get(w, {}).get(metric) for w in (claim.better, claim.than))
     return None if a is None or b is None else round(a - b, 1)
 
+
+def _holm_of_poster(table: pd.DataFrame) -> pd.Series:
+    "Adjusted p-values of the poster's claims, the first score of each task; nan elsewhere."
+    main = ~table.duplicated(["claim", "task"]) & table.paper.notna() & table.p.notna()
+    out = pd.Series(np.nan, table.index)
+    out[main] = holm(table.p[main].astype(float)) if main.any() else []
+    return out
+
+
+def _way(table: pd.DataFrame, runs: dict) -> list:
+    "Each difference as a share of the second row's distance to the best reader, in percent."
+    best = next((b for r in runs.values() if (b := r["metrics"].get("vidsitu_ceilings"))), None)
+    out = []
+    for r in table.itertuples():
+        seen = best.get(r.task, {}).get("visible") if best else None
+        left = paper_table(r.task, seen).get(r.metric, np.nan) - r.second if seen else np.nan
+        out.append(100 * r.difference / left if left > 0 else np.nan)
+    return out
+
 # %% ../../nbs/library/7_results/08_claims.ipynb #151ecf2a
 def _read_aloud(t: pd.DataFrame) -> dict:
     "One claim and task in words; `t` has a line for each metric."
     e, others = t.iloc[0], "-"
-    row = {k: "-" for k in ("difference", "rows", "95% interval", "effect size")}
-    row["pretrainings x heads"] = "-"
+    columns = ("difference", "rows", "95% interval", "Holm's p", "effect size", "way")
+    row = {k: "-" for k in (*columns, "pretrainings x heads")}
     if pd.notna(e.get("difference")):
         row["difference"] = f"{e.difference:+.1f}"
         row["rows"] = f"{e['first']:.1f}, {e.second:.1f}"
         row["95% interval"] = f"{e.low:+.1f} to {e.high:+.1f}"
         row["effect size"] = f"{e.effect:.1f}" if pd.notna(e.effect) else "-"
+        row["Holm's p"] = f"{e.holm:.3f}" if pd.notna(e.get("holm")) else "-"
+        row["way"] = f"{e.way:.0f}%" if pd.notna(e.get("way")) else "-"
         heads = int(e.pairs / e.pretrainings)
         row["pretrainings x heads"] = f"{int(e.pretrainings)} x {heads}"
         stars = ["*" if r.low > 0 or r.high < 0 else "" for r in t.iloc[1:].itertuples()]

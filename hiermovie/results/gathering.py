@@ -63,6 +63,7 @@ def gather(
             r["backbone"] = _maker(p["backbone_run"]) + "-joint"
         if r["metrics"].get("task") == "lvu":
             r["what"] = _lvu_models(p)
+        kind = _kind_of_contextualizer(p)
         r["contextualizer"] = {"both": f"{kind}+text", "text": "text"}.get(p.get("inputs"), kind)
         r["control"], r["pretraining"] = _control(p), _seeds(p)
     return runs
@@ -87,12 +88,43 @@ def _extracted_by(folder) -> str | None:  # the backbone of a run of features or
     p = read_run(folder)["params"]
     if p.get("backbone_run"):
         return _maker(p["backbone_run"])
+    if "hidden" in p:  # stage 21
+        return "true" if p["hidden"] else "true-all"
     return Path(p["checkpoint"]).stem if p.get("checkpoint") else None
 
 
-def _maker(folder):  # objective of a backbone; `-verbs` when it was tuned on them afterwards
+def _maker(folder) -> str:
+    """Objective of a backbone; with the number of labels when it has seen only some, and `-verbs`
+    when it was tuned on verbs afterwards.
+    """
     p = read_run(folder)["params"]
-    return p["objective"] if "objective" in p else _maker(p["backbone_run"]) + "-verbs"
+    if "objective" not in p:
+        return _maker(p["backbone_run"]) + "-verbs"
+    few = p["objective"] == "supervised" and p.get("labelled")
+    return f"supervised-{p['labelled']}" if few else p["objective"]
+
+
+def _kind_of_contextualizer(p) -> str | None:
+    "none, scratch, pretrained; or pretrained-token: hidden events were never shown in part."
+    kind = p.get("contextualizer")
+    if kind != "pretrained" or not p.get("contextualizer_run"):
+        return kind
+    hidden_as = read_run(p["contextualizer_run"])["params"]
+    return "pretrained-token" if hidden_as.get("token") == 1 else kind
+
+
+def _overlap(folder) -> float:  # of the clips and films of a data run
+    return read_run(folder)["params"].get("overlap", 1.0) if folder else 1.0
+
+
+def _other_overlap(p) -> str:
+    "The overlap of the clips behind a run's backbone, when it is not that of its own data."
+    features = read_run(p["features_run"])["params"] if p.get("features_run") else {}
+    backbone = read_run(features["backbone_run"])["params"] if features.get("backbone_run") else {}
+    if "objective" not in backbone or not p.get("data_run"):
+        return ""
+    clips = _overlap(backbone.get("data_run"))
+    return "" if clips == _overlap(p["data_run"]) else f"overlap {clips:g}"
 
 
 def _control(p):  # which control a run is; empty: none
@@ -108,7 +140,8 @@ def _control(p):  # which control a run is; empty: none
         "fewer labels": p.get("labelled"),
         "fewer movies": above("contextualizer_run").get("videos"),
     }
-    return ", ".join(k for k, v in told.items() if v)
+    names = [k for k, v in told.items() if v]
+    return ", ".join(names + [other] if (other := _other_overlap(p)) else names)
 
 
 def _seeds(p):  # (what, seed) of all that was trained before; the backbone's is the first
@@ -127,6 +160,9 @@ def _seeds(p):  # (what, seed) of all that was trained before; the backbone's is
 # %% ../../nbs/library/7_results/02_gathering.ipynb #10f3afd1
 def name_of(word: str) -> str:
     "The name of a backbone or contextualizer in tables."
+    objective, _, labels = word.rpartition("-")
+    if labels.isdigit():
+        return f"{name_of(objective)}, {int(labels):,} labels"
     for suffix, text in _SUFFIXES.items():
         if word.endswith(suffix):
             return name_of(word.removesuffix(suffix)) + text

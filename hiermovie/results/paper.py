@@ -10,6 +10,7 @@ _SUFFIXES = {
     "-verbs": ", tuned on verbs",
     "-joint": ", end to end",
     "+text": ", told verbs and roles",
+    "-token": ", plain token",
 }
 
 NAMES = dict(
@@ -21,7 +22,9 @@ NAMES = dict(
     pretrained="Mask prediction",
     text="Text only (told verbs and roles)",
     release="LVU's release (AVA)",
+    true="True features (what is visible)",
 )
+NAMES["true-all"] = "True features (nothing hidden)"
 
 # %% ../../nbs/library/7_results/01_paper.ipynb #b5ef0dcc
 PAPER = {
