@@ -34,7 +34,7 @@ SCENES = {  # scene: (wall or sky, floor, phrase)
     "street": ((140, 176, 236), (110, 110, 118), "the street"),
 }
 
-
+# %% ../../nbs/library/1_minimovies/01_cast.ipynb #7f0a987f
 @settings
 @dataclass(frozen=True)
 class World:

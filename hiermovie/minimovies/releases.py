@@ -346,10 +346,8 @@ def write_minimovies(
         + write_lvu(root, world, *lvu, seconds=lvu_s)
     )
     render_videos(root, jobs, world, workers, boxes)
-    counts = {
-        k: sum(j[0].startswith(k) for j in jobs)
-        for k in ("kinetics", "movieclips", "vidsitu", "lvu")
-    }
+    corpora = ("kinetics", "movieclips", "vidsitu", "lvu")
+    counts = {k: sum(path.startswith(k) for path, _ in jobs) for k in corpora}
     sizes = dict(movieclips=movieclips, vidsitu=list(vidsitu), lvu=list(lvu))
     manifest = dict(
         world=asdict(world),

@@ -48,7 +48,7 @@ __getattr__, __dir__, __all__ = door(
     outcomes="""
         MAIN_CLAIMS TASKS primary_lines outcome outcome_rows tally outcomes_markdown
     """,
-    ladder="STEPS READERS ladder show_ladder ladder_words",
+    ladders="STEPS READERS ladder show_ladder ladder_words",
     reference="""
         TABLES MAIN_RUNS keep_reference spread_table compare_tables compare_claims
         replications_of check

@@ -6,7 +6,6 @@
 __all__ = ['true_feature', 'stories_of', 'write_true_features', 'visible_shares']
 
 # %% ../../nbs/library/5_vidsitu/22_true_features.ipynb #14c4560a
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np

@@ -23,9 +23,11 @@ from hiermovie.base import (
     read_profile,
     used_by,
 )
+from hiermovie.minimovies import World
 from hiermovie.vidsitu import TrunkConfig
 
 TRUNK = {f.name for f in fields(TrunkConfig)}
+WORLD = {f.name for f in fields(World)}
 
 
 @pytest.mark.parametrize("notebook", STAGES, ids=name_of)
@@ -44,9 +46,10 @@ def test_a_stage_has_one_parameter_cell_and_no_logic(notebook):
     config = {f.name for f in fields(PretrainConfig)} if "config_from" in read else set()
     config -= {"start"}  # filled in from backbone_run
     assert config <= set(names), "settings that the stage does not offer"
-    # read by name: by `HeadData`, by a trunk's settings, by those of an Object Transformer
+    # read by name: by `HeadData`, by the settings of a world, a trunk, an Object Transformer
     config |= {"data_run", "features_run"} if "HeadData" in read else set()
     config |= TRUNK if "TrunkConfig" in read else set()
+    config |= WORLD if "World" in read else set()
     config |= {n for n in names if n.startswith("object_")} if "object_config" in read else set()
     config |= (
         {"end_token", "contextualizer_run"} if {"object_config", "TrunkConfig"} & read else set()
