@@ -400,7 +400,7 @@ class _Lens:
         "The middle of a character's body."
         return self.at(pose.x, pose.y) - (0, 1.5 * self.unit)
 
-
+# %% ../../nbs/library/1_minimovies/02_drawing.ipynb #5478f257
 def _draw_thing(lens: _Lens, shot, kind, x, y, size):
     standing = kind in ("door", "car", "ladder", "crate")
     px, py = lens.at(x, y) - (0, 0 if standing else 0.6 * lens.unit)
