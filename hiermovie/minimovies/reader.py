@@ -62,7 +62,7 @@ def _next(ahead, before, event, unrelated):
         return cut + 0 * on if event.relation == "NoRel" else on
     return on + cut
 
-
+# %% ../../nbs/library/1_minimovies/07_reader.ipynb #9f730d18
 def log_likelihood(
     events: list,  # [Event, ...]
     world: World,

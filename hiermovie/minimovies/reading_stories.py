@@ -125,7 +125,7 @@ def _states(ahead: np.ndarray, pattern: _Pattern, kind: int, n: int, r) -> np.nd
         states[:, i] = (sums < r.random((n, 1)) * sums[:, -1:]).sum(1)
     return states
 
-
+# %% ../../nbs/library/1_minimovies/03a_reading_stories.ipynb #ab3b0f67
 @dataclass(frozen=True)
 class Reading:
     "Stories that agree with what is seen, drawn from their probability."

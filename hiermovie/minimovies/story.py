@@ -206,7 +206,7 @@ class Event:
         "Of verb, agent, patient and scene, what is known for certain from this event alone."
         return visible(self.framing, self.degraded)
 
-
+# %% ../../nbs/library/1_minimovies/03_story.ipynb #6936095d
 def make_movie(world: World, corpus: str, index: int) -> Movie:
     "Movie number `index` of a corpus. Corpora never share movies."
     r = rng(world.seed, "movie", corpus, index)

@@ -103,7 +103,7 @@ def _maker(folder) -> str:
     few = p["objective"] == "supervised" and p.get("labelled")
     return f"supervised-{p['labelled']}" if few else p["objective"]
 
-
+# %% ../../nbs/library/7_results/02_gathering.ipynb #1341d491
 def _kind_of_contextualizer(p) -> str | None:
     "none, scratch, pretrained; or pretrained-token: hidden events were never shown in part."
     kind = p.get("contextualizer")

@@ -93,7 +93,7 @@ def show_ladder(table: pd.DataFrame):
     fig.tight_layout()
     return fig
 
-
+# %% ../../nbs/library/7_results/08e_ladder.ipynb #cdb138a2
 def ladder_words(table: pd.DataFrame) -> list:  # one sentence per task
     "How many points each part costs: backbone, contextualizer and head, and what is hidden."
     out = []

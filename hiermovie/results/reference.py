@@ -202,7 +202,7 @@ def _variances(lines: list) -> tuple:  # (source, [(variance of one pretraining,
         return "heads", line["sd"] ** 2, line["seeds"] - 1
     return "none", 0.0, 0
 
-
+# %% ../../nbs/library/7_results/09_reference.ipynb #ebad2995
 def spread_table(folders: list) -> pd.DataFrame:  # table, metric, spread, freedom, source
     """How far a row with one pretraining moves from run to run, for every table and metric; the
     folders hold the tables of one run each. One folder suffices, more are better.
@@ -263,7 +263,7 @@ def _state(old, new, tolerance: float) -> str:
         return "same"
     return "within" if moved <= tolerance else "MOVED"
 
-
+# %% ../../nbs/library/7_results/09_reference.ipynb #c99aa549
 def _mean_line(metric: str, old: dict, new: dict, spread: pd.DataFrame, numbers: int):
     "The mean over the rows that both runs have, as a line of the comparison; None without rows."
     rows = [k for k in old if k[-1] == metric and k in new and _trained(old[k])]
@@ -278,7 +278,7 @@ def _mean_line(metric: str, old: dict, new: dict, spread: pd.DataFrame, numbers:
     row = dict(row=f"(mean of {len(rows)} rows)", metric=metric, reference=before, new=now)
     return row | dict(tolerance=tolerance, state="same" if before == now else state)
 
-
+# %% ../../nbs/library/7_results/09_reference.ipynb #0eda10c2
 def compare_tables(
     reference: str | Path,
     new: str | Path,
