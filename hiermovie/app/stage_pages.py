@@ -153,6 +153,7 @@ WRITTEN = {
         "index.html": "the report page, one file",
         "table_*.csv, table_*.md": "the four tables",
         "claims.csv, efficiency.csv": "every tested difference; scores against labels and films",
+        "ladder.csv, hidden.csv": "scores on better and better features; gains by how it is shown",
         "*.svg": "the figures",
     },
 }

@@ -48,7 +48,11 @@ __getattr__, __dir__, __all__ = door(
     outcomes="""
         MAIN_CLAIMS TASKS primary_lines outcome outcome_rows tally outcomes_markdown
     """,
-    ladders="STEPS READERS ladder show_ladder ladder_words",
+    ladders="STEPS READERS ladder show_ladder ladder_words ladder_section",
+    hidden_events="""
+        SHOWN shown_as right_by_framing verbs_by_framing framing_gains show_framing_gains
+        framing_words
+    """,
     reference="""
         TABLES MAIN_RUNS keep_reference spread_table compare_tables compare_claims
         replications_of check

@@ -316,6 +316,8 @@ def _rows(runs: dict, task: str, claim: Claim) -> list:
     rows += [pick(other, *controls) for other in others if other != MAJORITY]
     by_seed = [{r["pretraining"][:1]: r for r in reversed(row)} for row in rows]
     first = dict.fromkeys(r["pretraining"][:1] for r in rows[0])
+    # nothing was trained beforehand: the same for every seed
+    by_seed = [dict.fromkeys(first, of[()]) if set(of) == {()} else of for of in by_seed]
     seeds = [s for s in first if all(s in of for of in by_seed)]
     return [[of[s] for s in seeds] for of in by_seed]
 

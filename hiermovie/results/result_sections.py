@@ -126,7 +126,7 @@ def claims_section(tested: pd.DataFrame, folder, draws: int) -> dict | None:
 # %% ../../nbs/library/7_results/08b_result_sections.ipynb #bce20a54
 _READERS = {
     "best reader, sees everything": "all events",
-    "best reader of the clear": "the clear events",
+    "best reader of what is visible": "what is visible",
 }
 
 
@@ -161,15 +161,30 @@ TABLE_TITLES = {
 
 
 def _label_words(runs: dict) -> list:
-    "How many labelled clips supervised backbones have seen, where it is not all."
+    "What supervised backbones have seen, beside the others."
     params = [r["params"] for r in runs.values() if r["params"].get("objective") == "supervised"]
-    few = sorted({p["labelled"] for p in params if p.get("labelled")})
-    if not few:
+    if not params:
         return []
-    seen = " or ".join(map(str, few))
-    return [f"Supervised backbones have seen {seen} labelled clips, the others all without labels."]
+    few = sorted({p["labelled"] for p in params if p.get("labelled")})
+    seen = "the label of every clip" if any(not p.get("labelled") for p in params) else "few labels"
+    some = f"; rows that say so only {', '.join(f'{n:,}' for n in few)}" if few else ""
+    return [f"Supervised backbones have seen {seen}{some}. The others have seen none."]
 
 
+def _hiding_words(runs: dict) -> list:
+    "How mask prediction shows a hidden event, by the settings of the pretrainings behind the rows."
+    params = [r["params"] for r in runs.values() if "blend" in r["params"]]
+    shares = {(p["token"], p["swap"], p["blend"]) for p in params if p["token"] < 1}
+    if len(shares) != 1:
+        return []
+    token, swap, blend = (round(100 * x) for x in shares.pop())
+    ways = [(token, "as the mask token"), (swap, "as another event")]
+    ways.append((blend, "as a blend with another event, which has more than half of it"))
+    ways.append((100 - token - swap - blend, "as it is"))
+    told = ", ".join(f"in {share}% of the cases {how}" for share, how in ways if share)
+    return [f"Mask prediction shows a hidden event {told}."]
+
+# %% ../../nbs/library/7_results/08b_result_sections.ipynb #0a175fd3
 _RANKS = [
     "Ranks are over the poster's rows that ran (not the extra ones below them); the poster's are "
     "over more rows than it shows (its mean ranks sum to 16.7, five rows alone would give 15), so "
@@ -186,6 +201,7 @@ def tables_section(tables: dict, runs: dict, data: dict, folder, folded: bool = 
         alt = f"{title}: the scores of all rows that ran, with their standard deviations"
         more = coverage_words(data["metrics"], key).strip()
         notes = [caption(table), *([more] if more else []), *_label_words(runs)]
+        notes += _hiding_words(runs)
         content = [html_table(wide_table(table), title), *figures(folder, {f"bars_{key}": alt})]
         part = dict(title=title, content=content, notes=notes + (_RANKS if lvu else []))
         parts.append(part | dict(text=[] if lvu else [best_of(table)], folded=folded))
@@ -197,20 +213,30 @@ def tables_section(tables: dict, runs: dict, data: dict, folder, folded: bool = 
     return dict(id="tables", title="Tables", text=text, parts=parts)
 
 # %% ../../nbs/library/7_results/08b_result_sections.ipynb #03a8ca29
-def labels_section(folder) -> dict | None:
-    "Scores against labelled segments and unlabelled movies; None when that was not drawn."
-    alt = (
-        "Scores against the number of labelled segments and of unlabelled movies, from scratch and "
-        "with mask prediction"
+def labels_section(
+    folder,
+    words: list = (),  # sentences about hidden events
+) -> dict | None:
+    """Where mask prediction helps: by how an event is shown, by labelled segments and by unlabelled
+    movies; None when none of it was drawn.
+    """
+    alts = dict(
+        hidden="Verbs by how the camera shows the event, and what mask prediction gains there",
+        efficiency=(
+            "Scores against the number of labelled segments and of unlabelled movies, from scratch "
+            "and with mask prediction"
+        ),
     )
-    drawn = figures(folder, dict(efficiency=alt))
+    drawn = figures(folder, alts)
     notes = [
-        "Mean ± standard deviation over seeds of the heads; one CVRL backbone and its features "
-        "(the tables pool two where there are two).",
-        "Fewer labels are the first of one shuffled list; the axes are logarithmic.",
+        "By how an event is shown: mean ± standard deviation over pretrainings and heads, CVRL "
+        "features; an event that is degraded counts as that, however it is framed.",
+        "By labels and movies: mean ± standard deviation over seeds of the heads; one CVRL "
+        "backbone and its features (the tables pool several where there are several). Fewer labels "
+        "are the first of one shuffled list; the axes are logarithmic.",
     ]
-    section = dict(id="labels", title="When does pretraining pay?", content=drawn, notes=notes)
-    return section if drawn else None
+    about = dict(id="labels", title="When does pretraining pay?", text=list(words))
+    return about | dict(content=drawn, notes=notes) if drawn else None
 
 # %% ../../nbs/library/7_results/08b_result_sections.ipynb #b76e579a
 def draw_tables(tables: dict, folder) -> None:
