@@ -63,6 +63,7 @@ bench: setup
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/ledger.py
 	$(BIN)/python tests/bench/memory.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/training.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/heads.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/extraction.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/lvu.py
 	$(BIN)/python tests/bench/film.py
