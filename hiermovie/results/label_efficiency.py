@@ -37,13 +37,33 @@ def _comparable(runs: dict) -> list:
     ]
 
 
+def _of_clips(runs: dict) -> list:
+    "Verbs without a contextualizer, on backbones that have seen the labels of some clips, or none."
+    out = []
+    for r in runs.values():
+        word = r.get("backbone") or ""
+        plain = r["metrics"].get("task") == "verbs" and not r["control"]
+        supervised = word == "supervised" or word.startswith("supervised-")
+        if not plain or r["contextualizer"] != "none" or not (supervised or word == "cvrl"):
+            continue
+        backbone = read_run(read_run(r["params"]["features_run"])["params"]["backbone_run"])
+        labels = backbone["params"].get("labelled") or backbone["metrics"]["videos"]
+        row = dict(task="verbs", metric=_MAIN["verbs"], against="labelled clips")
+        row |= dict(line=NAMES["supervised" if supervised else "cvrl"])
+        row |= dict(value=labels if supervised else None)
+        for s in r["metrics"]["scores"]:
+            out.append(row | dict(seed=s["seed"], score=paper_table("verbs", s)[_MAIN["verbs"]]))
+    return out
+
+
 def efficiency(
     runs: dict,
 ) -> pd.DataFrame:  # task, against, line, value, seed, score; empty if no run had less
     """Scores (times 100) with a contextualizer from scratch and with a pretrained one, for all
-    numbers of labelled segments and of unlabelled movies that were run.
+    numbers of labelled segments and of unlabelled movies that were run; and of supervised backbones
+    for all numbers of labelled clips, beside CVRL, which has seen none.
     """
-    out = []
+    out = _of_clips(runs)
     for r in _comparable(runs):
         task = r["metrics"]["task"]
         p = r["params"]
@@ -67,8 +87,8 @@ def efficiency(
 
 # %% ../../nbs/library/7_results/07_label_efficiency.ipynb #915ecfe8
 def _show_line(ax, t: pd.DataFrame, line: str) -> None:
-    pretrained = line == NAMES["pretrained"]
-    colour, height = (COLOURS[0], 0.97) if pretrained else (COLOURS[1], 0.89)
+    first = line in (NAMES["pretrained"], NAMES["cvrl"])
+    colour, height = (COLOURS[0], 0.97) if first else (COLOURS[1], 0.89)
     ax.text(0.03, height, line, transform=ax.transAxes, va="top", fontsize=9, color=colour)
     if t.value.isna().all():
         ax.axhline(t.score.mean(), color=colour, ls="--")
