@@ -36,7 +36,7 @@ def _comparable(runs: dict) -> list:
         and r["pretraining"][:1] in seeds
     ]
 
-
+# %% ../../nbs/library/7_results/07_label_efficiency.ipynb #646cd49b
 def _of_clips(runs: dict) -> list:
     "Verbs without a contextualizer, on backbones that have seen the labels of some clips, or none."
     out = []
