@@ -59,9 +59,8 @@ def _of_clips(runs: dict) -> list:
 def efficiency(
     runs: dict,
 ) -> pd.DataFrame:  # task, against, line, value, seed, score; empty if no run had less
-    """Scores (times 100) with a contextualizer from scratch and with a pretrained one, for all
-    numbers of labelled segments and of unlabelled movies that were run; and of supervised backbones
-    for all numbers of labelled clips, beside CVRL, which has seen none.
+    """Scores (times 100) from scratch and with mask prediction for all numbers of labelled segments
+    and unlabelled movies that were run; and of supervised backbones by labelled clips, beside CVRL.
     """
     out = _of_clips(runs)
     for r in _comparable(runs):

@@ -11,9 +11,10 @@ import pandas as pd
 from .tables import markdown_table
 
 # %% ../../nbs/library/7_results/08d_outcomes.ipynb #a809d005
+_OVER = "beats supervised pretraining"
 MAIN_CLAIMS = {
-    "Contrastive pretraining (CVRL) beats supervised": "CVRL against supervised pretraining",
-    "Contrastive pretraining (MoDist) beats supervised": "MoDist against supervised pretraining",
+    f"Contrastive pretraining (CVRL) {_OVER}": "CVRL against supervised pretraining",
+    f"Contrastive pretraining (MoDist) {_OVER}": "MoDist against supervised pretraining",
     "Mask prediction beats no contextualizer (on CVRL)": (
         "Mask prediction against no contextualizer, on CVRL"
     ),
@@ -44,7 +45,7 @@ def outcome_rows(claims: pd.DataFrame) -> pd.DataFrame:  # claim, then a column 
     "The four claims, and every other one whose opposite was seen."
     lines, rows = primary_lines(claims), {}
     for name, t in lines.groupby("claim", sort=False):
-        short = next((s for begins, s in MAIN_CLAIMS.items() if name.startswith(begins)), None)
+        short = next((s for c, s in MAIN_CLAIMS.items() if name == c or f"{c} (" in name), None)
         against = t.said.str.contains("the opposite is seen").any()
         if short is None and not against:
             continue
