@@ -78,7 +78,19 @@ def _claim_notes(claims: pd.DataFrame, draws: int) -> list:
         "Each line stands for itself; one interval in twenty misses by luck.",
         f"{alone} of {len(known)} lines rest on one pretraining: luck of pretraining is not in "
         "their intervals.",
+        *_holm_words(known),
     ]
+
+
+def _holm_words(known: pd.DataFrame) -> list:
+    "Which of the poster's claims still hold when their number is allowed for."
+    poster = known[known.holm.notna()] if "holm" in known else known.iloc[:0]
+    if poster.empty:
+        return []
+    held = poster[(poster.holm < 0.05) & (poster.difference > 0)]
+    named = "; ".join(f"{claim_of(r.claim)} ({r.task}, {r.holm:.3f})" for r in held.itertuples())
+    all_of = f"With Holm's correction over the {len(poster)} claims of the poster, {len(held)} hold"
+    return [f"{all_of} at 5%{': ' + named if named else ''}."]
 
 
 _FULL_NOTES = [
