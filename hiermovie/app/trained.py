@@ -63,12 +63,16 @@ class HeadRun:
     @property
     def order(self) -> tuple:  # smaller comes first
         kinds = ("pretrained", "scratch", "none")
-        return kinds.index(self.params["contextualizer"]), len(self.name), self.name
+        kind = self.params["contextualizer"]
+        below = self.params.get("contextualizer_run") if kind == "pretrained" else None
+        plain_token = bool(below) and read_params(below).get("token") == 1  # the weaker recipe
+        return kinds.index(kind), plain_token, len(self.name), self.name
 
 
-def _encoder_of(features_run: str) -> str:
+def _encoder_of(features_run: str) -> str | None:  # None: true features, which no film has
     p = read_params(features_run)
-    return Path(p["backbone_run"] or p["checkpoint"]).name
+    made_by = p.get("backbone_run") or p.get("checkpoint")
+    return Path(made_by).name if made_by else None
 
 
 def _head_run(folder: Path) -> HeadRun | None:
@@ -80,7 +84,8 @@ def _head_run(folder: Path) -> HeadRun | None:
     seed = (params.get("seeds") or [0])[0]
     if not params.get("features_run") or not list(folder.glob(f"*_seed{seed}.safetensors")):
         return None
-    return HeadRun(task, folder, params, metrics, _encoder_of(params["features_run"]))
+    encoder = _encoder_of(params["features_run"])
+    return HeadRun(task, folder, params, metrics, encoder) if encoder else None
 
 # %% ../../nbs/library/8_app/03_trained.ipynb #f0abb088
 def head_runs(runs: str | Path) -> list:  # of HeadRun
