@@ -32,10 +32,12 @@ class Framing:
 
 # %% ../../nbs/library/1_minimovies/01a_film_language.ipynb #e46d1bc6
 def in_picture(framing: Framing) -> tuple:
-    "Of agent and patient, those that the camera shows."
-    if framing.device in ("cutaway", "off_frame"):
-        return ("agent", "patient") if framing.device == "off_frame" else ()
-    return (framing.on,) if framing.device else ("agent", "patient")
+    "Of agent and patient, those that are drawn; off frame, both, but beyond the edge."
+    if framing.device == "cutaway":
+        return ()
+    if framing.device in ("reverse_shot", "close_up"):
+        return (framing.on,)
+    return ("agent", "patient")
 
 
 def visible(framing: Framing, degraded: bool = False) -> set:

@@ -226,7 +226,7 @@ def best_by_length(
     n: int = 400,
 ) -> pd.DataFrame:  # rows: tasks; columns: lengths, whole, all, blind, needs (events)
     """Best scores of what is visible by how many events are looked at, and how many a task needs;
-    `all`: of the whole video with nothing hidden; `blind`: one of the classes, or the variance.
+    `all`: of the whole video with nothing hidden; `blind`: 1 / classes, or the variance.
     """
     looks = {k: lvu_ceilings(world, seconds, k, n) for k in lengths}
     whole = dict(whole=lvu_ceilings(world, seconds, None, n))

@@ -20,7 +20,7 @@ from .story import GENRES, GRAMMAR, RELATIONSHIPS, Event, next_events
 # %% ../../nbs/library/1_minimovies/03a_reading_stories.ipynb #62801e7f
 @dataclass(frozen=True)
 class Seen:
-    "What a viewer knows of an event; None: hidden."
+    "What a viewer knows of an event; None: hidden, or not there (one person has no patient)."
 
     verb: str | None = None
     agent: tuple | None = None

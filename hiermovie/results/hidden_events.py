@@ -53,13 +53,13 @@ def verbs_by_framing(
     columns = ["shown", "contextualizer", "pretraining", "seed", "right", "n"]
     found, out = runs_of(runs, "verbs"), []
     for kind in _KINDS:
-        for k, run in enumerate(found.get(("cvrl", kind), [])):
+        for run in found.get(("cvrl", kind), []):
             root = data_root(run["params"]["data_run"])
             if not (root / "manifest.json").exists():
                 return pd.DataFrame(columns=columns)
             stories = stories_of(root)["vidsitu"]
             valid = read_segments(root / "vidsitu" / "vidsitu_annotations", "valid")
-            about = dict(contextualizer=NAMES[kind], pretraining=k)
+            about = dict(contextualizer=NAMES[kind], pretraining=str(run["pretraining"][:1]))
             out += [about | line for line in _of_run(run, stories, valid)]
     return pd.DataFrame(out, columns=columns)
 

@@ -229,7 +229,7 @@ def spread_table(folders: list) -> pd.DataFrame:  # table, metric, spread, freed
 _SOURCES = ("replications", "pretrainings", "heads")  # the best first
 
 # %% ../../nbs/library/7_results/09_reference.ipynb #8d2f7c32
-_ULPS = 1e-9  # relative: what is equal but for rounding
+_ROUNDING = 1e-9  # relative: what is equal but for rounding
 
 
 def _factor(numbers: int, freedom: float) -> float:
@@ -259,7 +259,7 @@ def _state(old, new, tolerance: float) -> str:
     if pd.isna(old["mean"]) and pd.isna(new["mean"]):
         return "same"
     moved = abs(old["mean"] - new["mean"])
-    if moved <= _ULPS * max(1.0, abs(old["mean"])):
+    if moved <= _ROUNDING * max(1.0, abs(old["mean"])):
         return "same"
     return "within" if moved <= tolerance else "MOVED"
 

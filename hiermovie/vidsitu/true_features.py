@@ -106,7 +106,7 @@ def visible_shares(
     root: str | Path,  # of a generated world
     corpus: str,
     hidden: bool = True,
-) -> dict:  # verb, agent, patient, scene -> share
+) -> dict:  # verb, agent, scene, patient -> share
     "Of the events of a corpus, the share in which each part is visible."
     events = [e for _, es in stories_of(root)[corpus].values() for e in es]
     shown = events if hidden else unhidden(events)
