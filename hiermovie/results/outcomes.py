@@ -23,6 +23,7 @@ MAIN_CLAIMS = {
     ),
 }
 TASKS = dict(verbs="verbs, Acc@1", roles="roles, CIDEr", relations="relations, Macro-Top1")
+TASKS["lvu"] = "LVU, mean of seven"
 _VERDICTS = {"does not hold here, the opposite": "**opposite**", "holds here": "holds"}
 
 
@@ -53,7 +54,7 @@ def outcome_rows(claims: pd.DataFrame) -> pd.DataFrame:  # claim, then a column 
         said = rows.setdefault(short or name, {})
         said |= {task: cell for task, cell in cells.items() if said.get(task) in (None, "not run")}
     named = {n: {TASKS.get(task, task): c for task, c in r.items()} for n, r in rows.items()}
-    return pd.DataFrame(named).T.rename_axis("claim").reset_index().fillna("not run")
+    return pd.DataFrame(named).T.rename_axis("claim").reset_index().fillna("-")
 
 
 def tally(claims: pd.DataFrame) -> str:
