@@ -68,7 +68,7 @@ class HeadRun:
         plain_token = bool(below) and read_params(below).get("token") == 1  # the weaker recipe
         return kinds.index(kind), plain_token, len(self.name), self.name
 
-
+# %% ../../nbs/library/8_app/03_trained.ipynb #dc35e4fe
 def _encoder_of(features_run: str) -> str | None:  # None: true features, which no film has
     p = read_params(features_run)
     made_by = p.get("backbone_run") or p.get("checkpoint")

@@ -21,6 +21,9 @@ MAIN_CLAIMS = {
     "Mask prediction beats no contextualizer (on MoDist)": (
         "Mask prediction against no contextualizer, on MoDist"
     ),
+    "Scene and instance models complement each other: together they beat the better of the two": (
+        "Instance and scene model against the better one"
+    ),
 }
 TASKS = dict(verbs="verbs, Acc@1", roles="roles, CIDEr", relations="relations, Macro-Top1")
 TASKS["lvu"] = "LVU, mean of seven"
