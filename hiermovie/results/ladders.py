@@ -73,7 +73,7 @@ def _show_task(ax, t: pd.DataFrame) -> None:
             at = k + 0.18 * (list(_MARKS).index(r.contextualizer) - 1)
             ax.errorbar(at, r.mean, r.sd, fmt=mark, color=colour, ms=6, capsize=2)
     ax.set_xticks(range(len(steps)), [s.replace(", ", ",\n").replace(" ", "\n") for s in steps])
-    ax.tick_params(labelsize=8)
+    ax.tick_params(labelsize=7)
     ax.set_title(f"{t.task.iloc[0]}, {t.metric.iloc[0]}", fontsize=10)
     ax.margins(y=0.12)
     ax.spines[["top", "right"]].set_visible(False)
@@ -85,7 +85,7 @@ def show_ladder(table: pd.DataFrame):
     import matplotlib.pyplot as plt
 
     tasks = list(dict.fromkeys(table.task))
-    fig, axes = plt.subplots(1, len(tasks), figsize=(4.2 * len(tasks), 3.4), squeeze=False)
+    fig, axes = plt.subplots(1, len(tasks), figsize=(3.1 * len(tasks), 3.4), squeeze=False)
     for ax, task in zip(axes[0], tasks, strict=True):
         _show_task(ax, table[table.task == task])
     for name, (mark, colour) in _MARKS.items():
