@@ -43,7 +43,7 @@ def _of_clips(runs: dict) -> list:
     for r in runs.values():
         word = r.get("backbone") or ""
         plain = r["metrics"].get("task") == "verbs" and not r["control"]
-        supervised = word == "supervised" or word.startswith("supervised-")
+        supervised = word.removeprefix("supervised-").isdigit() or word == "supervised"
         if not plain or r["contextualizer"] != "none" or not (supervised or word == "cvrl"):
             continue
         backbone = read_run(read_run(r["params"]["features_run"])["params"]["backbone_run"])
