@@ -54,8 +54,8 @@ __getattr__, __dir__, __all__ = door(
         framing_words
     """,
     reference="""
-        TABLES MAIN_RUNS keep_reference spread_table compare_tables compare_claims
-        replications_of check
+        TABLES MAIN_RUNS keep_reference spread_table replications_of spread_of
+        compare_tables compare_claims check
     """,
     budget="""
         forward_flops kept_bytes meta Machine Work CONVERSION paper_work plan show_growth
