@@ -104,8 +104,8 @@ def posterior(log: np.ndarray) -> np.ndarray:  # of the same shape, sums to 1
 def read_events(
     events: list, world: World, place: int | None, r: np.random.Generator
 ) -> dict:  # task -> answer
-    """What the best reader answers; class numbers, and for like_ratio and view_count the share that
-    counts.
+    """What the best reader answers: class numbers, None where it can be seen; for like_ratio and
+    view_count the share that counts.
     """
     p = posterior(log_likelihood(events, world, place))
 
@@ -125,7 +125,7 @@ def read_events(
         relationship=None if pair else best(p.sum((0, 2))),
         way_speaking=None if pair else int(r.integers(len(SPEAKING))),
         director=None,
-        year=None,  # None: it can be seen
+        year=None,
         **{task: (told[task], usual[task]) for task in usual},
     )
 
@@ -163,7 +163,7 @@ def _read_films(
     world: World, seconds: tuple, seen: int | None, n: int, seed: int, hidden: bool
 ) -> tuple:
     "The reader's answers: task -> right or not, task -> shares that count, task -> their targets."
-    hits, shares, targets = defaultdict(list), defaultdict(list), defaultdict(list)
+    hits, counted, targets = defaultdict(list), defaultdict(list), defaultdict(list)
     for i in range(n):
         movie, r = make_movie(world, "ceiling", (seed, i)), rng(world.seed, "reader", seed, i)
         events = tell(movie, round(r.uniform(*seconds) / world.event_s), world, refrain=True)
@@ -175,12 +175,12 @@ def _read_films(
         answers = read_events(part if hidden else unhidden(part), world, place, r)
         for task, answer in answers.items():
             if task in ("like_ratio", "view_count"):
-                shares[task].append(answer)
+                counted[task].append(answer)
                 like, *other = rows[task]
                 targets[task].append(10 * like / (like + other[0]) if other else np.log(like))
             else:
                 hits[task].append(answer is None or answer == rows[task][0])
-    return hits, shares, targets
+    return hits, counted, targets
 
 
 def _error_of_a_line(x, y) -> float:
@@ -208,10 +208,10 @@ def lvu_ceilings(
         raise InputError(
             f"n {n}, seconds {seconds}: expected four films at least, of two events at least"
         )
-    hits, shares, targets = _read_films(world, seconds, seen, n, seed, hidden)
+    hits, counted, targets = _read_films(world, seconds, seen, n, seed, hidden)
     out = {task: float(np.mean(h)) for task, h in hits.items()}
     for task in ("like_ratio", "view_count"):
-        x = np.array(shares[task])
+        x = np.array(counted[task])
         if seen is None and not hidden:
             out[task] = float(noise_left(task, x[:, 0]).mean())
         else:
@@ -240,8 +240,9 @@ def best_by_length(
         writer=len(WRITERS),
         year=len(YEARS),
     )
+    events = int(sum(seconds) / 2 / world.event_s)
     rows = [
-        lvu_rows(m, tell(m, 27, world, refrain=True), youtube_id(world, *m.key), world)
+        lvu_rows(m, tell(m, events, world, refrain=True), youtube_id(world, *m.key), world)
         for m in (make_movie(world, "blind", i) for i in range(n))
     ]
     spread = dict(

@@ -75,20 +75,21 @@ def best_phrases(
     return phrases | {"AScn": f"in {SCENES[scene][2]}"}
 
 
-def _stranger(taken: set) -> tuple:  # a character whose colour is free
-    return next(c for c in COLOURS if c not in taken), SHAPES[0]
+def _two_strangers(taken: set) -> list:  # of characters, in colours that are free if there are
+    free_first = sorted(COLOURS, key=lambda colour: colour in taken)
+    return [(colour, SHAPES[0]) for colour in free_first[:2]]
 
 
 def best_roles(verbs: list, read: Reading) -> dict:  # event -> its verb and phrases
     "The best phrases for given verbs, by the people and places of the drawn stories."
     seen = {c for row in [*read.agents, *read.patients] for c in row if c}
-    stranger = _stranger({colour for colour, _ in seen})
+    one, other = _two_strangers({colour for colour, _ in seen})
     out = {}
     for k, (ev, verb) in enumerate(zip(EVENTS, verbs, strict=True)):
         agent, patient, scene = (
             _usual([row[k] for row in rows]) for rows in (read.agents, read.patients, read.scenes)
         )
-        phrases = best_phrases(verb, agent or stranger, patient or stranger, scene or "office")
+        phrases = best_phrases(verb, agent or one, patient or other, scene or "office")
         out[ev] = {"vb_id": verb, **phrases}
     return out
 

@@ -90,8 +90,10 @@ def write_true_features(
     corpora: list,
     hidden: bool = True,  # False: as if every event were shown whole and clear
 ) -> dict:  # corpus -> index of its store
-    "Feature stores of what is visible. `InputError` when the world was not generated."
+    "Feature stores of what is visible. `InputError` for other corpora and worlds."
     stories, event_s = stories_of(root), read_json(Path(root) / "manifest.json")["world"]["event_s"]
+    if unknown := sorted({*corpora} - {*stories}):
+        raise InputError(f"corpora: no {unknown[0]!r}; expected some of {', '.join(stories)}")
     backbone, indexes = "true-visible" if hidden else "true-all", {}
     for corpus in corpora:
         store, films = Path(out) / corpus, stories[corpus]
