@@ -66,6 +66,7 @@ def gather(
         kind = _kind_of_contextualizer(p)
         r["contextualizer"] = {"both": f"{kind}+text", "text": "text"}.get(p.get("inputs"), kind)
         r["control"], r["pretraining"] = _control(p), _seeds(p)
+    _drop_needless_suffix(runs)
     return runs
 
 # %% ../../nbs/library/7_results/02_gathering.ipynb #40614675
@@ -111,6 +112,14 @@ def _kind_of_contextualizer(p) -> str | None:
         return kind
     hidden_as = read_run(p["contextualizer_run"])["params"]
     return "pretrained-token" if hidden_as.get("token") == 1 else kind
+
+
+def _drop_needless_suffix(runs: dict):
+    "Where the plain token is the only way of hiding, as in the paper, it is `pretrained` itself."
+    plain = {"pretrained-token": "pretrained", "pretrained-token+text": "pretrained+text"}
+    if not any(r["contextualizer"] in plain.values() for r in runs.values()):
+        for r in runs.values():
+            r["contextualizer"] = plain.get(r["contextualizer"], r["contextualizer"])
 
 
 def _overlap(folder) -> float:  # of the clips and films of a data run
