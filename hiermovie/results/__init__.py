@@ -31,7 +31,7 @@ __getattr__, __dir__, __all__ = door(
     """,
     claims="""
         compare draw_scores lvu_draws Claim MAJORITY OURS OBJECTS CLAIMS CONTROLS LVU_CLAIMS
-        verdict judge_claims claims_table show_claims sentences read_claims
+        verdict judge_claims p_in_words claims_table show_claims sentences read_claims
     """,
     abstract="""
         claim_of first_scores was_tested surest shortfalls reference_page abstract_section

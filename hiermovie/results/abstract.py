@@ -106,9 +106,9 @@ def _parts(tested: pd.DataFrame) -> list:  # results and failures, as parts of a
 
 # %% ../../nbs/library/7_results/08a_abstract.ipynb #f7ed086a
 def reference_page(folder: str | Path) -> str:  # empty when there is none
-    "The address of the page of profile mini, seen from the folder of a report."
+    "The address of the page of profile full, seen from the folder of a report."
     try:
-        page = repository_root(folder) / "runs/reference/mini/index.html"
+        page = repository_root(folder) / "runs/reference/full/index.html"
     except InputError:
         return ""
     return os.path.relpath(page, Path(folder).resolve()) if page.is_file() else ""
@@ -126,8 +126,8 @@ def _everything_ran(tested: pd.DataFrame, n: int, folder) -> list:
         f"Everything ran: all {n} runs have finished, and this page was made from their results."
     )
     address = reference_page(folder)
-    link = Markup('<a href="{}">the page of profile mini</a>').format(address)
-    there = link if address else "the page of profile mini, runs/reference/mini/index.html"
+    link = Markup('<a href="{}">the page of profile full</a>').format(address)
+    there = link if address else "the page of profile full, runs/reference/full/index.html"
     more = Markup("{} What a larger run finds is in {}.").format(_too_small(tested), there)
     return [words, more]
 

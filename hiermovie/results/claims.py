@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAJORITY', 'OURS', 'OBJECTS', 'CLAIMS', 'CONTROLS', 'LVU_CLAIMS', 'compare', 'draw_scores', 'lvu_draws', 'Claim',
-           'verdict', 'judge_claims', 'claims_table', 'show_claims', 'sentences', 'read_claims']
+           'verdict', 'judge_claims', 'p_in_words', 'claims_table', 'show_claims', 'sentences', 'read_claims']
 
 # %% ../../nbs/library/7_results/08_claims.ipynb #35212f8b
 import os
@@ -468,6 +468,13 @@ def _way(table: pd.DataFrame, runs: dict) -> list:
         out.append(100 * r.difference / left if left > 0 else np.nan)
     return out
 
+# %% ../../nbs/library/7_results/08_claims.ipynb #3aa0ef82
+def p_in_words(p: float) -> str:
+    "A p value for reading: three digits, `-` for none."
+    if pd.isna(p):
+        return "-"
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
 # %% ../../nbs/library/7_results/08_claims.ipynb #151ecf2a
 def _read_aloud(t: pd.DataFrame) -> dict:
     "One claim and task in words; `t` has a line for each metric."
@@ -479,7 +486,7 @@ def _read_aloud(t: pd.DataFrame) -> dict:
         row["rows"] = f"{e['first']:.1f}, {e.second:.1f}"
         row["95% interval"] = f"{e.low:+.1f} to {e.high:+.1f}"
         row["effect size"] = f"{e.effect:.1f}" if pd.notna(e.effect) else "-"
-        row["Holm's p"] = f"{e.holm:.3f}" if pd.notna(e.get("holm")) else "-"
+        row["Holm's p"] = p_in_words(e.get("holm"))
         row["way"] = f"{e.way:.0f}%" if pd.notna(e.get("way")) else "-"
         heads = int(e.pairs / e.pretrainings)
         row["pretrainings x heads"] = f"{int(e.pretrainings)} x {heads}"

@@ -8,6 +8,7 @@ __all__ = ['COLOURS', 'panels', 'show_bars', 'show_lvu', 'show_losses', 'gather_
 
 # %% ../../nbs/library/7_results/04_plots.ipynb #10ac6b15
 import math
+import re
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -126,22 +127,34 @@ def _thinned(t: pd.DataFrame, points: int, smooth: int) -> pd.DataFrame:
     return first.assign(low=loss.min(), high=loss.max())
 
 
+def _by_kind(names) -> dict:  # first run -> it and the further pretrainings, `name-1` and so on
+    kinds = {}
+    for name in names:
+        first = re.sub(r"-\d$", "", name)
+        kinds.setdefault(first if first in names else name, []).append(name)
+    return kinds
+
+
 @as_written
 def show_losses(
     logs: dict,  # name of a run -> table with step and loss
     smooth: int = 20,
 ):
-    """Training losses, one panel per run: a running mean over `smooth` steps, behind it the
-    range of the losses; the other runs are grey.
+    """Training losses, one panel per kind of run and one line per pretraining: a running mean over
+    `smooth` steps, behind the first the range of its losses; the other kinds are grey.
     """
     lines = {name: _thinned(t, 100, smooth) for name, t in logs.items()}
-    fig, axes = panels(len(logs), 3, 3.1, 2.1, sharex=True, sharey=True)
-    for ax, (name, t) in zip(axes, lines.items(), strict=True):
-        for other in lines.values():
-            ax.plot(other.step, other["mean"], color="lightgrey", lw=0.8)
+    kinds = _by_kind(lines)
+    fig, axes = panels(len(kinds), 3, 3.1, 2.1, sharex=True, sharey=True)
+    for ax, (first, names) in zip(axes, kinds.items(), strict=True):
+        for other in kinds:
+            few = lines[other].iloc[::4]
+            ax.plot(few.step, few["mean"], color="lightgrey", lw=0.8)
+        t = lines[first]
         ax.fill_between(t.step, t.low, t.high, color=COLOURS[0], alpha=0.25, lw=0)
-        ax.plot(t.step, t["mean"], color=COLOURS[0], lw=1.6)
-        ax.set_title(name, fontsize=10)
+        for name in names:
+            ax.plot(lines[name].step, lines[name]["mean"], color=COLOURS[0], lw=1.3)
+        ax.set_title(first, fontsize=10)
         ax.tick_params(labelsize=9, labelbottom=True)
         ax.set_ylim(bottom=0)
         sns.despine(ax=ax)

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from ..base import illustration
 from .abstract import claim_of, first_scores, was_tested
-from .claims import claims_table
+from .claims import claims_table, p_in_words
 from .drawings import figures, save_svg
 from .page import grouped_table, html_table
 from .plots import show_bars, show_lvu
@@ -88,7 +88,9 @@ def _holm_words(known: pd.DataFrame) -> list:
     if poster.empty:
         return []
     held = poster[(poster.holm < 0.05) & (poster.difference > 0)]
-    named = "; ".join(f"{claim_of(r.claim)} ({r.task}, {r.holm:.3f})" for r in held.itertuples())
+    named = "; ".join(
+        f"{claim_of(r.claim)} ({r.task}, p {p_in_words(r.holm)})" for r in held.itertuples()
+    )
     all_of = f"With Holm's correction over the {len(poster)} claims of the poster, {len(held)} hold"
     return [f"{all_of} at 5%{': ' + named if named else ''}."]
 
