@@ -35,6 +35,7 @@ class Trunk(nn.Module):
         rate: float = 1.0,  # of the contextualizer's learning rate; 0: frozen
         alone: bool = False,  # control: the contextualizer is shown one event at a time
         project: int = 0,  # no contextualizer: width of two linear layers in its place; 0: none
+        event_dropout: float = 0.0,  # in training: share of the events that are hidden
     ):
         super().__init__()
         if not rate >= 0:
@@ -45,6 +46,7 @@ class Trunk(nn.Module):
         self.contextualizer = contextualizer
         self.both = both
         self.alone = alone
+        self.event_dropout = event_dropout
         self.drop = nn.Dropout(dropout)
         D = features.shape[-1]
         self.dim = D if contextualizer is None else contextualizer.cfg.width + D * both
@@ -78,15 +80,23 @@ class Trunk(nn.Module):
         how = {name: built[name] for name in ("both", "alone", "project")}
         return cls(features, contextualizer, **how)
 
+    def _hidden(self, features) -> torch.Tensor | None:  # bool (B, E)
+        if not (self.training and self.event_dropout):
+            return None
+        return torch.rand(features.shape[:2], device=features.device) < self.event_dropout
+
     def forward(self, features, pad_mask=None):
-        x = (features - self.mean) / self.std
+        x, hidden = (features - self.mean) / self.std, self._hidden(features)
+        if hidden is not None:
+            x = x.masked_fill(hidden[..., None], 0.0)
         if self.contextualizer is None:
             return self.project(self.drop(x)) if self.project else self.drop(x)
-        c = (
-            self.contextualizer(features.flatten(0, 1)[:, None]).view(*features.shape[:2], -1)
-            if self.alone
-            else self.contextualizer(features, pad_mask)
-        )
+        if self.alone:
+            events = features.flatten(0, 1)[:, None]
+            each = None if hidden is None else hidden.flatten()[:, None]
+            c = self.contextualizer(events, None, each).view(*features.shape[:2], -1)
+        else:
+            c = self.contextualizer(features, pad_mask, hidden)
         return self.drop(torch.cat([x, c], -1) if self.both else c)
 
 # %% ../../nbs/library/5_vidsitu/10_trunk.ipynb #ad09c37a
@@ -101,15 +111,16 @@ def build_trunk(
     backbone: str | None = None,  # maker of the features, to be compared with the checkpoint's
     alone: bool = False,
     project: int = 0,  # kind none: width of the two linear layers in place of a contextualizer
+    event_dropout: float = 0.0,
 ) -> Trunk:
     "The trunk of a head, chosen by the word that the profiles use."
     D = features.shape[-1]
     if kind == "none":
-        return Trunk(features, dropout=dropout, project=project)
+        return Trunk(features, dropout=dropout, project=project, event_dropout=event_dropout)
     if kind == "scratch":
         c = Contextualizer(ContextualizerConfig(D, **(arch or {}))).standardize(features)
     elif kind == "pretrained":
         c = load_contextualizer(checkpoint, D, backbone)
     else:
         raise InputError(f"contextualizer {kind!r}: must be none, scratch or pretrained")
-    return Trunk(features, c, both, dropout, rate, alone)
+    return Trunk(features, c, both, dropout, rate, alone, event_dropout=event_dropout)

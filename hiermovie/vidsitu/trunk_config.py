@@ -35,6 +35,7 @@ class TrunkConfig:
     head_dropout: BelowOne = 0.1
     contextualizer_rate: NotNegative = 1.0
     alone: bool = False
+    event_dropout: BelowOne = 0.0
 
     @classmethod
     def of(
@@ -67,4 +68,4 @@ class TrunkConfig:
         "A trunk whose weights come from the present random state, or from the checkpoint."
         shape = (self.contextualizer, checkpoint, self.architecture(), self.both)
         how = (self.head_dropout, self.contextualizer_rate, backbone, self.alone, project)
-        return build_trunk(features, *shape, *how)
+        return build_trunk(features, *shape, *how, self.event_dropout)
