@@ -114,14 +114,6 @@ def _kind_of_contextualizer(p) -> str | None:
     return "pretrained-token" if hidden_as.get("token") == 1 else kind
 
 
-def _drop_needless_suffix(runs: dict):
-    "Where the plain token is the only way of hiding, as in the paper, it is `pretrained` itself."
-    plain = {"pretrained-token": "pretrained", "pretrained-token+text": "pretrained+text"}
-    if not any(r["contextualizer"] in plain.values() for r in runs.values()):
-        for r in runs.values():
-            r["contextualizer"] = plain.get(r["contextualizer"], r["contextualizer"])
-
-
 def _overlap(folder) -> float:  # of the clips and films of a data run
     return read_run(folder)["params"].get("overlap", 1.0) if folder else 1.0
 
@@ -165,6 +157,14 @@ def _seeds(p):  # (what, seed) of all that was trained before; the backbone's is
             }
         )
     )
+
+# %% ../../nbs/library/7_results/02_gathering.ipynb #5f09b14c
+def _drop_needless_suffix(runs: dict):
+    "Where the plain token is the only way of hiding, as in the paper, it is `pretrained` itself."
+    plain = {"pretrained-token": "pretrained", "pretrained-token+text": "pretrained+text"}
+    if not any(r["contextualizer"] in plain.values() for r in runs.values()):
+        for r in runs.values():
+            r["contextualizer"] = plain.get(r["contextualizer"], r["contextualizer"])
 
 # %% ../../nbs/library/7_results/02_gathering.ipynb #10f3afd1
 def name_of(word: str) -> str:

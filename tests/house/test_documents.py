@@ -53,11 +53,13 @@ def test_readme_and_start_page_are_up_to_date():
 
 
 def test_readme_is_short():
-    assert len(re.sub(r"\]\([^)]*\)", "]", README).split()) <= 800
+    "The tables are left out: that of the results has a line for every claim that fell."
+    prose = [line for line in README.splitlines() if not line.startswith("|")]
+    assert len(re.sub(r"\]\([^)]*\)", "]", " ".join(prose)).split()) <= 500
 
 
 def test_readme_has_the_results_whatever_came_out():
-    claims = read_claims(ROOT / "runs/reference/mini/claims.csv")
+    claims = read_claims(ROOT / "runs/reference/full/claims.csv")
     assert outcomes_markdown(claims) in README, "run `make notebooks`"
     against = primary_lines(claims)
     against = against[against.said.str.contains("the opposite is seen")]
