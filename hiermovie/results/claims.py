@@ -307,6 +307,12 @@ def verdict(row: dict, must: str = "above") -> tuple:  # (verdict, detail)
     )
 
 # %% ../../nbs/library/7_results/08_claims.ipynb #99601ad6
+def _backbone_seeds(run: dict) -> tuple:
+    "All seeds of backbones behind a run; a tuned backbone has two. Without one, the first seed."
+    seeds = tuple(s for s in run["pretraining"] if s[0] == "backbone")
+    return seeds or run["pretraining"][:1]
+
+
 def _rows(runs: dict, task: str, claim: Claim) -> list:
     """Runs of the first row and of each row it is compared with, for the backbone seeds that
     all of them have. For shuffled movies the second row may be the plain one.
@@ -321,8 +327,8 @@ def _rows(runs: dict, task: str, claim: Claim) -> list:
     others = claim.than if isinstance(claim.than, list) else [claim.than]
     rows = [pick(claim.better, claim.control)]
     rows += [pick(other, *controls) for other in others if other != MAJORITY]
-    by_seed = [{r["pretraining"][:1]: r for r in reversed(row)} for row in rows]
-    first = dict.fromkeys(r["pretraining"][:1] for r in rows[0])
+    by_seed = [{_backbone_seeds(r): r for r in reversed(row)} for row in rows]
+    first = dict.fromkeys(map(_backbone_seeds, rows[0]))
     # nothing was trained beforehand: the same for every seed
     by_seed = [dict.fromkeys(first, of[()]) if set(of) == {()} else of for of in by_seed]
     seeds = [s for s in first if all(s in of for of in by_seed)]
