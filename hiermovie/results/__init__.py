@@ -30,8 +30,9 @@ __getattr__, __dir__, __all__ = door(
         efficiency show_efficiency losses statistics_table costs retrieval_words
     """,
     claims="""
-        compare draw_scores lvu_draws Claim MAJORITY OURS OBJECTS CLAIMS CONTROLS LVU_CLAIMS
-        verdict judge_claims p_in_words claims_table show_claims sentences read_claims
+        compare draw_scores on_draws lvu_task_draws lvu_draws Claim MAJORITY OURS OBJECTS
+        CLAIMS CONTROLS LVU_CLAIMS verdict judge_claims p_in_words claims_table show_claims
+        sentences read_claims
     """,
     abstract="""
         claim_of first_scores was_tested surest shortfalls reference_page abstract_section
@@ -53,6 +54,7 @@ __getattr__, __dir__, __all__ = door(
         SHOWN shown_as right_by_framing verbs_by_framing framing_gains show_framing_gains
         framing_words
     """,
+    over_guessing="guess over_guessing learned guessing_words",
     reference="""
         TABLES MAIN_RUNS keep_reference spread_table replications_of spread_of
         compare_tables compare_claims check

@@ -207,7 +207,14 @@ _RANKS = [
 ]
 
 
-def tables_section(tables: dict, runs: dict, data: dict, folder, folded: bool = False) -> dict:
+def tables_section(
+    tables: dict,
+    runs: dict,
+    data: dict,
+    folder,
+    lvu_words: list = (),  # sentences about LVU
+    folded: bool = False,
+) -> dict:
     "The four tables, each with its picture and what must be known to read it."
     parts = []
     for key, title in TABLE_TITLES.items():
@@ -218,7 +225,7 @@ def tables_section(tables: dict, runs: dict, data: dict, folder, folded: bool = 
         notes += _hiding_words(runs)
         content = [html_table(wide_table(table), title), *figures(folder, {f"bars_{key}": alt})]
         part = dict(title=title, content=content, notes=notes + (_RANKS if lvu else []))
-        parts.append(part | dict(text=[] if lvu else [best_of(table)], folded=folded))
+        parts.append(part | dict(text=[*lvu_words] if lvu else [best_of(table)], folded=folded))
     text = ["One line per model: mean ± standard deviation over trainings [the paper's value]."]
     if folded:
         text.append(
