@@ -48,7 +48,7 @@ ablations: setup
 	@$(BIN)/hiermovie reproduce --profile "$$PROFILE" $(if $(CORES),--cores $(CORES)) $(if $(DATA),--data "$$DATA") $(foreach s,$(SWEEPS),sweep-$(s))
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-quick: setup
 	$(BIN)/python -m pytest -m "not slow"
