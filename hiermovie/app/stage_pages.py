@@ -154,6 +154,7 @@ WRITTEN = {
         "table_*.csv, table_*.md": "the four tables",
         "claims.csv, efficiency.csv": "every tested difference; scores against labels and films",
         "ladder.csv, hidden.csv": "scores on better and better features; gains by how it is shown",
+        "lvu_over_guessing.csv": "each LVU task against the answer that looks at nothing",
         "*.svg": "the figures",
     },
 }

@@ -42,6 +42,11 @@ def _compared(row: np.ndarray, guessed: np.ndarray, task: str) -> dict:
     return scores | {k: found[k] for k in ("difference", "low", "high", "pairs", "pretrainings")}
 
 
+def _tasks_of(runs: list) -> list:
+    "The LVU tasks that all of these runs have; none without a run."
+    return [t for t in LVU_TASKS if runs and all(t in r["metrics"]["scores"] for r in runs)]
+
+
 def over_guessing(
     runs: dict,  # as `gather` gives them
     n: int = 200,  # draws of the test videos
@@ -50,7 +55,7 @@ def over_guessing(
     found, out = runs_of(runs, "lvu"), []
     for (instance, scene), (_, what) in PAPER_LVU.items():
         same = found.get(what, [])
-        for task in LVU_TASKS if same else ():
+        for task in _tasks_of(same):
             drawn = np.stack([lvu_task_draws(run, task, n) for run in same])
             about = dict(instance=instance, scene=scene, task=task)
             out.append(about | _compared(drawn, _guess_draws(same[0], task, n), task))
