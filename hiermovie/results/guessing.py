@@ -76,11 +76,11 @@ def guessing_words(table: pd.DataFrame) -> list:  # of sentences; empty without 
     of_best = learned(table)
     scene_model = table[(table.instance == "None") & (table.scene == "Ours")]
     words = (
-        f"Above the answer that looks at nothing, beyond the interval, is the best row in "
-        f"{of_best.sum()} of {len(of_best)} tasks"
+        f"In {of_best.sum()} of {len(of_best)} tasks the best row beats the answer that looks at "
+        "nothing by more than its interval"
     )
     if len(scene_model):
         words += f", and the contextualized scene model alone in {(scene_model.low > 0).sum()}"
     if not of_best.all():
-        words += f"; no row is in {', '.join(of_best.index[~of_best])}"
+        words += f"; in {', '.join(of_best.index[~of_best])} no row does"
     return [f"{words}."]
