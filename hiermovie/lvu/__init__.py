@@ -14,7 +14,7 @@ __getattr__, __dir__, __all__ = door(
     windowing="""
         windows SPLITS read_splits read_durations lvu_coverage need_videos sample_events
     """,
-    scores="aggregate read_lvu_predictions LvuScorer lvu_metrics ranks rank_table",
+    scores="aggregate read_lvu_predictions LvuScorer guess lvu_metrics ranks rank_table",
     scene_model="LvuModel lvu_loss SceneWindows TaskWindows predict_lvu load_lvu",
     task_runs="ChosenOnVal run_task",
     task_results="lvu_results lvu_sentences video_answers show_video_answers",

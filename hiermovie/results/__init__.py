@@ -54,7 +54,7 @@ __getattr__, __dir__, __all__ = door(
         SHOWN shown_as right_by_framing verbs_by_framing framing_gains show_framing_gains
         framing_words
     """,
-    guessing="guess over_guessing learned guessing_words",
+    guessing="over_guessing learned guessing_words",
     reference="""
         TABLES MAIN_RUNS keep_reference spread_table replications_of spread_of
         compare_tables compare_claims check
