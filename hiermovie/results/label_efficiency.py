@@ -87,8 +87,9 @@ def efficiency(
 # %% ../../nbs/library/7_results/07_label_efficiency.ipynb #915ecfe8
 def _show_line(ax, t: pd.DataFrame, line: str) -> None:
     first = line in (NAMES["pretrained"], NAMES["cvrl"])
-    colour, height = (COLOURS[0], 0.97) if first else (COLOURS[1], 0.89)
-    ax.text(0.03, height, line, transform=ax.transAxes, va="top", fontsize=9, color=colour)
+    colour, left = (COLOURS[0], 0.02) if first else (COLOURS[1], 0.55)
+    # above the panel, where no line can cross it
+    ax.text(left, 1.01, line, transform=ax.transAxes, va="bottom", fontsize=9, color=colour)
     if t.value.isna().all():
         ax.axhline(t.score.mean(), color=colour, ls="--")
         return
