@@ -330,7 +330,9 @@ def kill_all(process):
 
 
 def kill_one(process):
-    """The graph alone dies, if it still runs; its stages notice and end."""
+    """The graph alone dies, if it runs by now; its stages notice and end. Where it has not begun
+    yet, everything runs to its end.
+    """
     for child in psutil.Process(process.pid).children(recursive=True):
         try:
             if "snakemake" in " ".join(child.cmdline()):
@@ -338,7 +340,7 @@ def kill_one(process):
                 break
         except psutil.NoSuchProcess:  # it ended meanwhile, or is about to be collected
             continue
-    process.wait(20)
+    process.wait(300)
 
 
 class Edits:
@@ -389,7 +391,7 @@ class Edits:
         time.sleep(self.r.random() / 2)
         if process.poll() is None:
             self.r.choice([kill_all, kill_one])(process)
-        process.wait(30)
+        process.wait(300)
 
     def deleted(self):
         shutil.rmtree(self.out / self.r.choice(ALL), ignore_errors=True)
