@@ -20,7 +20,7 @@ export HOME := $(CURDIR)/.home
 $(shell mkdir -p "$(CURDIR)/.home")
 endif
 
-.PHONY: help setup reproduce check ablations test test-quick bench lab clean export packaged notebooks readme lock
+.PHONY: help setup reproduce check ablations test test-quick test-slurm bench bench-gpu cluster lab clean export packaged notebooks readme lock
 
 help:
 	@echo "make reproduce PROFILE=tiny   data, pretraining, all tasks, tables, figures, one page (minutes)"
@@ -30,6 +30,8 @@ help:
 	@echo "make test                     all tests"
 	@echo "make test-quick               those that take less than some seconds (3 minutes)"
 	@echo "make bench                    what is claimed about speed, measured (CPU)"
+	@echo "make bench-gpu                what this machine's graphics card does (8 minutes)"
+	@echo "make test-slurm               part of profile tiny through a Slurm of this machine, if it is installed"
 	@echo "make lab                      JupyterLab, on the page that lists all notebooks"
 	@echo "make clean                    remove runs and caches (keeps .venv; it is skipped while the lock is unchanged)"
 	@echo "for developers: make export (notebooks to package), notebooks (run them, keep outputs), readme, packaged, lock"
@@ -56,25 +58,26 @@ test-quick: setup
 # pycocoevalcap is only compared with, so it is not among the requirements (its wheel brings 100 MB of Java)
 bench: setup
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r tests/bench/requirements.lock
-	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/metrics.py
-	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/generation.py
-	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/loading.py
-	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/index.py
-	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/ledger.py
-	$(BIN)/python tests/bench/memory.py
-	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/training.py
-	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/heads.py
-	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/extraction.py
-	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/lvu.py
-	$(BIN)/python tests/bench/film.py
-	$(BIN)/python tests/bench/search.py
+	$(BIN)/python tests/bench/run.py
+
+# what this machine's graphics card does, at the paper's size
+bench-gpu: setup
+	$(BIN)/python tests/bench/gpu.py
+
+# part of profile tiny through a Slurm of this machine; does nothing where Slurm is not installed
+test-slurm: cluster
+	$(BIN)/python tests/slurm/run.py
+
+# what `hiermovie reproduce --cluster` needs beside the other requirements
+cluster: setup
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r runs/cluster/requirements.lock
 
 lab: setup
 	$(BIN)/jupyter lab nbs/index.ipynb --notebook-dir=. --LabApp.app_settings_dir=$(CURDIR)/runs/lab $(if $(filter 0,$(shell id -u)),--allow-root)
 
 clean:
 	rm -rf .snakemake .pytest_cache .ruff_cache build dist *.egg-info .setup.lock .home
-	find runs -mindepth 1 -maxdepth 1 -type d ! -name profiles ! -name reference ! -name lab -exec rm -rf {} +
+	find runs -mindepth 1 -maxdepth 1 -type d ! -name profiles ! -name reference ! -name lab ! -name cluster -exec rm -rf {} +
 	find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +
 
 export: setup

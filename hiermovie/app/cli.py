@@ -699,6 +699,7 @@ def run_data_convert(
 _SOURCE = "folder with the real data sets, instead of the profile's source"
 _CONTENT = "know videos by every byte, not by name, size and time: slow, and another key"
 _TARGETS = "only these runs (or sweeps of the profile: sweep-...) and what they need"
+_CLUSTER = "send every run to a cluster: slurm, or another folder of runs/cluster"
 
 
 @program.command("reproduce", epilog=_EXAMPLES["reproduce"])
@@ -711,6 +712,7 @@ def run_reproduce(
     out: Annotated[str | None, Option(help="folder for the runs; else runs/<profile>")] = None,
     list_runs: Annotated[bool, Option("--list", help="only list the runs and sweeps")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="only say what would run, and why")] = False,
+    cluster: Annotated[str | None, Option(help=_CLUSTER)] = None,
 ) -> int:
     """Run a profile: every stage, every table, the report page.
 
@@ -721,7 +723,8 @@ def run_reproduce(
     if list_runs:
         print(*profile_lines(profile), sep="\n")
         return 0
-    return reproduce(profile, out, data, data_content, cores, tuple(targets or ()), dry_run)
+    what = (profile, out, data, data_content, cores, tuple(targets or ()), dry_run)
+    return reproduce(*what, cluster)
 
 # %% ../../nbs/library/8_app/09_cli.ipynb #57f2e4c5
 def main(argv: list | None = None) -> int:

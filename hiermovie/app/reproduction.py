@@ -7,8 +7,10 @@ __all__ = ['need_package', 'find_profile', 'stage_environment', 'failures', 'pro
 
 # %% ../../nbs/library/8_app/02_reproduction.ipynb #2de38a1d
 import contextlib
+import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,7 +22,9 @@ from .notebook_pages import write_notebook_pages
 from .watching import Watch, watch_process
 from hiermovie.base import (
     InputError,
+    cluster_profile,
     differing_notebooks,
+    in_snakemake,
     in_words,
     is_finished,
     lock_folder,
@@ -31,6 +35,8 @@ from hiermovie.base import (
     progress_file,
     read_json,
     read_profile,
+    read_yaml,
+    run_resources,
     tell_plan,
     to_do,
     write_json,
@@ -124,10 +130,27 @@ def failures(
         lines.append(f"{name}: {_stored_error(log.with_suffix('.ipynb')) or last} (see {log})")
     return lines
 
+# %% ../../nbs/library/8_app/02_reproduction.ipynb #10fe843b
+@contextlib.contextmanager
+def _signals_interrupt():
+    "A closed terminal or `kill` is like Ctrl-C meanwhile, so that no job is left on a cluster."
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    before = {n: signal.signal(n, interrupt) for n in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
 # %% ../../nbs/library/8_app/02_reproduction.ipynb #570425b8
-def _start_graph(out: Path, cores: int, targets: list, lock: int) -> subprocess.Popen:
-    """Snakemake at work. What it says goes to a file: what a person needs to know is told from the
-    stages themselves.
+def _start_graph(
+    out: Path, cores: int, targets: list, lock: int, cluster: Path | None = None
+) -> subprocess.Popen:
+    """Snakemake at work, on this machine or with a cluster's profile. What it says goes to a file:
+    what a person needs to know is told from the stages themselves.
     """
     snakefile = Path("runs/Snakefile").resolve()
     keys_decide = ["--rerun-triggers", "mtime", "--ignore-incomplete", "--nolock"]
@@ -140,8 +163,7 @@ def _start_graph(out: Path, cores: int, targets: list, lock: int) -> subprocess.
         str(snakefile),
         "--directory",
         str(out),
-        "--cores",
-        str(cores),
+        *(["--profile", str(cluster)] if cluster else ["--cores", str(cores)]),
         *keys_decide,
         *quiet,
         *targets,
@@ -150,22 +172,48 @@ def _start_graph(out: Path, cores: int, targets: list, lock: int) -> subprocess.
     how = dict(stdout=said, stderr=subprocess.STDOUT, pass_fds=[lock])
     return subprocess.Popen(argv, env=stage_environment(out), **how)
 
+# %% ../../nbs/library/8_app/02_reproduction.ipynb #cab17cc4
+_SECONDS_TO_END = dict(here=5, cluster=60)  # a cluster is asked to end the jobs that it has
 
-def _run_graph(plan: dict, names: list, cores: int, targets: list, lock: int) -> int:
+
+def _run_graph(
+    plan: dict, names: list, cores: int, targets: list, lock: int, cluster: Path | None = None
+) -> int:
     "Run what is to do, and show how it goes on; the exit code of Snakemake."
     out = Path(plan["out"])
     for name in names:
         progress_file(plan, name).unlink(missing_ok=True)  # of a stage that was killed
     (out / "notebooks").mkdir(exist_ok=True)
-    process = _start_graph(out, cores, targets, lock)
+    process = _start_graph(out, cores, targets, lock, cluster)
+    patience = _SECONDS_TO_END["cluster" if cluster else "here"]
     try:
-        watch_process(process, Watch(plan, names, cores))
+        with _signals_interrupt() if cluster else contextlib.nullcontext():
+            watch_process(process, Watch(plan, names, cores))
     except KeyboardInterrupt:  # a terminal tells Snakemake as well, other senders may not
+        if cluster:
+            process.send_signal(signal.SIGINT)  # it ends its jobs
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=5)
-        process.kill()  # its stages end with it
+            process.wait(timeout=patience)
+        process.kill()  # stages on this machine end with it
         raise
     return process.returncode
+
+# %% ../../nbs/library/8_app/02_reproduction.ipynb #3b2f7e40
+def _find_cluster(name: str) -> Path:
+    "The folder of a cluster; `InputError` when Snakemake has no plugin for its executor."
+    folder = cluster_profile(name)
+    executor = read_yaml(folder / "config.yaml").get("executor", "local")
+    plugin = f"snakemake_executor_plugin_{executor.replace('-', '_')}"
+    if executor != "local" and importlib.util.find_spec(plugin) is None:
+        raise InputError(
+            f"cluster {name}: its executor {executor} is not installed; `make cluster`"
+        )
+    return folder
+
+
+def _of_cluster(path: Path, runs: dict) -> dict:  # name of a run -> resources in Snakemake's words
+    needed = run_resources(path, runs, "nbs/stages")
+    return {name: in_snakemake(what) for name, what in needed.items()}
 
 # %% ../../nbs/library/8_app/02_reproduction.ipynb #4a0b464f
 def _known_runs(path: Path, targets: tuple) -> dict:
@@ -175,6 +223,13 @@ def _known_runs(path: Path, targets: tuple) -> dict:
     if unknown:
         raise InputError(f"profile {path}: no run called {unknown[0]}")
     return runs
+
+
+def _write_pages(plan: dict) -> None:
+    "The executed notebooks of finished runs as pages."
+    out = Path(plan["out"])
+    finished = [n for n, run in plan["runs"].items() if is_finished(out / n, run["key"])]
+    write_notebook_pages(out / "notebooks", Path("nbs/stages").resolve(), finished)
 
 
 def _sweep_up(out: Path) -> None:
@@ -232,18 +287,21 @@ def reproduce(
     cores: int | None = None,
     targets: tuple = (),  # only these runs and what they need
     dry_run: bool = False,  # say what would be done, and do nothing
+    cluster: str | None = None,  # a folder of runs/cluster; None: on this machine
 ) -> int:  # exit code
     "Run what is not finished of a profile, from the root of the repository."
     if not Path("runs/Snakefile").exists():
         raise InputError("runs/Snakefile: not here; start in the root of the repository")
     path, began = find_profile(profile), time.time()
     runs = _known_runs(path, targets)
+    cluster = cluster and _find_cluster(cluster)
     need_package(".")
     data = str(need_folder(data, "data folder").resolve()) if data else None
     out = Path(out or Path("runs") / path.stem).resolve()
     with lock_folder(out, "reproduction") as lock:
         _sweep_up(out)
         plan = make_plan(path, runs, out, data=data, content=content)
+        plan["resources"] = _of_cluster(path, runs)
         names = to_do(plan, list(targets) or plan["plain"])
         need_run_folders(plan, names)
         print(f"running {path}; logs and executed notebooks: {out / 'notebooks'}")
@@ -253,9 +311,9 @@ def reproduce(
             return 0
         move_roots(plan)
         write_json(out / ".plan.json", plan)
-        code = _run_graph(plan, names, cores or os.cpu_count(), list(targets), lock) if names else 0
-    finished = [n for n, run in plan["runs"].items() if is_finished(out / n, run["key"])]
-    write_notebook_pages(out / "notebooks", Path("nbs/stages").resolve(), finished)
+        how = (cores or os.cpu_count(), list(targets), lock, cluster)
+        code = _run_graph(plan, names, *how) if names else 0
+    _write_pages(plan)
     if code:
         _tell_failures(plan, began)
         return 1

@@ -85,6 +85,7 @@ WRITTEN = {
         "backbone.safetensors": "the network, with its architecture in the header",
         "pretrain.json": "the settings, for `hiermovie pretrain`",
         "videos.csv": "video_id, label, path, duration, fps, width, height, codec",
+        "speed.json": "on a GPU: how a step is computed, and what was measured",
     },
     "15_probe_backbone": {
         "coverage_*.csv": "per split: item, status, why",

@@ -15,8 +15,8 @@ __getattr__, __dir__, __all__ = door(
         DEPTHS KINDS architecture
     """,
     encoders="""
-        import_quietly Blocks NON_LOCAL SlowFastConfig SlowFast FewChannels add_non_local
-        Frames SlowConfig C2D I3D Slow
+        import_quietly Blocks NON_LOCAL SlowFastConfig SlowFast FewChannels FramePool
+        add_non_local Frames SlowConfig C2D I3D Slow
     """,
     clip_networks="X3DConfig X3D MViTConfig MViT",
     adapters="""
@@ -31,6 +31,14 @@ __getattr__, __dir__, __all__ = door(
         MODELS save_backbone load_foreign PACKAGED is_packaged load_backbone find_backbone
         content_of
     """,
+    folding="""
+        as_pictures from_pictures as_strips SpaceConv TimeConv FrameNorm SpacePool
+        folded_kind fold
+    """,
+    speed="""
+        Way WAYS time_steps step_result LOSS_WITHIN COSINE measure_ways fastest
+        COMPILING_PAYS choose_way read_way
+    """,
     contrastive="""
         nt_xent two_starts cvrl_augment TwoViews show_views ProjectionHead ContrastiveModel
     """,
@@ -41,7 +49,8 @@ __getattr__, __dir__, __all__ = door(
     momentum_contrast="MoCo",
     pretraining="""
         PretrainConfig config_from Classifier Pretraining OBJECTIVES build prepare
-        read_videos pretrain take_precise_statistics run_pretrain
+        read_videos pretrain DeviceBatches batches_of take_precise_statistics measure_speed
+        run_pretrain
     """,
     extraction="""
         vidsitu_times Cutting prefetch features_of video_features write_job extract

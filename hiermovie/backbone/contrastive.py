@@ -112,11 +112,13 @@ class TwoViews(VideoClips):
         starts = two_starts(length, self.clip_s, rng(self.seed, "views", self.epoch, i), self.apart)
         return self.read(self.paths[i], [looped(s, self.clip_s, self.T, length) for s in starts])
 
-    def __getitem__(self, i):
-        xs = [torch.from_numpy(f).permute(0, 3, 1, 2) for f in self.frames(i)]
+    def decoded(self, i):
+        return tuple(torch.from_numpy(f).permute(0, 3, 1, 2) for f in self.frames(i))
+
+    def augmented(self, i, epoch, decoded):
         return tuple(
-            to_clip(seeded(a, x, self.seed, "augment", self.epoch, i, v))
-            for v, (a, x) in enumerate(zip(self.augments, xs, strict=True))
+            to_clip(seeded(a, x, self.seed, "augment", epoch, i, v))
+            for v, (a, x) in enumerate(zip(self.augments, decoded, strict=True))
         )
 
 # %% ../../nbs/library/3_backbone/03_contrastive.ipynb #73cc60c5

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Blocks', 'NON_LOCAL', 'Frames', 'C2D', 'I3D', 'import_quietly', 'SlowFastConfig', 'SlowFast', 'FewChannels',
-           'add_non_local', 'SlowConfig', 'Slow']
+           'FramePool', 'add_non_local', 'SlowConfig', 'Slow']
 
 # %% ../../nbs/library/3_backbone/02_encoders.ipynb #feeb8dd6
 import importlib
@@ -74,6 +74,8 @@ class SlowFast(nn.Module):
         self.net.blocks = net.blocks[:5]
         fast = net.blocks[0].multipathway_blocks[1]
         fast.conv = FewChannels.like(fast.conv)
+        for pathway in net.blocks[0].multipathway_blocks:
+            pathway.pool.__class__ = FramePool
         slow = [stage.multipathway_blocks[0] for stage in self.net.blocks[1:]]
         add_non_local(slow, cfg.non_local, cfg.non_local_by, cfg.width)
         self.dim = 32 * cfg.width + 32 * cfg.width // cfg.beta
@@ -115,6 +117,24 @@ class FewChannels(nn.Conv3d):
         shift = shift.flatten(1, 2)[..., None, None]
         y = y.unflatten(0, (B, T)).transpose(1, 2)
         return F.conv3d(y, shift, padding=(steps // 2, 0, 0))
+
+# %% ../../nbs/library/3_backbone/02_encoders.ipynb #e5ec3976
+class FramePool(nn.MaxPool3d):
+    """The largest value of a window within a frame: (B, C, T, H, W) to (B, C, T, h, w). On a CPU,
+    frames of few channels are taken together.
+    """
+
+    def forward(self, x):
+        channels, frames = x.shape[1:3]
+        if x.device.type != "cpu" or channels >= 16:
+            return super().forward(x)
+        flat = dict(memory_format=torch.channels_last)
+        together = x.transpose(1, 2).flatten(1, 2).contiguous(**flat)  # (B, T C, H, W)
+        window = (self.kernel_size[1:], self.stride[1:], self.padding[1:])
+        y = F.max_pool2d(together, *window).unflatten(1, (frames, channels)).transpose(1, 2)
+        last = x.is_contiguous(memory_format=torch.channels_last_3d)
+        layout = torch.channels_last_3d if last else torch.contiguous_format
+        return y.contiguous(memory_format=layout)
 
 # %% ../../nbs/library/3_backbone/02_encoders.ipynb #2d80b1be
 def add_non_local(

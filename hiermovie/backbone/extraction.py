@@ -10,6 +10,7 @@ __all__ = ['vidsitu_times', 'Cutting', 'prefetch', 'features_of', 'video_feature
 import contextlib
 import hashlib
 import json
+import os
 import queue
 import threading
 from dataclasses import asdict, dataclass
@@ -20,11 +21,13 @@ import numpy as np
 import pandas as pd
 import torch
 
+# %% ../../nbs/library/3_backbone/06_extraction.ipynb #8cf635c7
 from .loading import content_of, load_backbone
 from hiermovie.base import (
     Count,
     Coverage,
     InputError,
+    Leases,
     NotNegative,
     Positive,
     Whole,
@@ -32,6 +35,7 @@ from hiermovie.base import (
     kept_coverage,
     one_line,
     pick_device,
+    portions,
     process_group,
     rank,
     read_json,
@@ -174,7 +178,7 @@ def _all_batches(paths, cfg, cut):  # (path, clips or None at the end of a video
 
 class _Decoded(torch.utils.data.IterableDataset):  # each worker process has its own videos
     def __init__(self, paths, cfg, cut):
-        self.paths, self.cfg, self.cut = list(paths), cfg, cut
+        self.paths, self.cfg, self.cut = paths, cfg, cut
 
     def __iter__(self):
         me = torch.utils.data.get_worker_info()
@@ -320,13 +324,53 @@ def _is_there(store, path, cut, cfg, dim) -> bool:  # is the feature file comple
         return False
 
 # %% ../../nbs/library/3_backbone/06_extraction.ipynb #609e9f1d
-def _extract_set(store, name, paths, model, cut, coverage) -> None:  # one set of a job
-    todo = [p for p in paths if not _is_there(store / name, p, cut, model.cfg, model.dim)]
-    for p in sorted(set(paths) - set(todo)):
-        coverage.ok(f"{name}/{Path(p).name}")
-    found = features_of(model, todo, cut)
-    what = f"features of {name}"
-    for path, features, error in steps_of(found, what, len(todo), quiet=rank() != 0):
+def _mine_first(paths: list) -> list:
+    "All videos, this process's share of them before the others."
+    mine = dict.fromkeys(share(paths))
+    return [*mine, *(p for p in paths if p not in mine)]
+
+
+def _made(folder: Path, paths: list, since: float, is_whole):
+    """A function that says whether a video's features are there. Old files of this process's share
+    are looked into; others were just made, or are looked into by another process.
+    """
+    mine, known = set(share(paths)), set()
+
+    def is_there(path) -> bool:
+        file = folder / f"{Path(path).stem}_feats.npy"
+        if path in known or not os.path.exists(file):  # also where a name is too long for a file
+            return path in known
+        if path in mine and file.stat().st_mtime < since and not is_whole(path):
+            return False
+        known.add(path)
+        return True
+
+    return is_there
+
+# %% ../../nbs/library/3_backbone/06_extraction.ipynb #4e91c6c2
+def _features_of_set(model, portions_of, cut, n: int):
+    """As `features_of`, for a share of `n` videos; decoding processes get a list, never more than
+    an eighth of the share, the decoding thread one video at a time.
+    """
+    if not cut.workers:
+        yield from features_of(model, (p for (p,) in portions_of(1)), cut)
+        return
+    for paths in portions_of(max(1, min(8 * cut.workers, n // 8))):
+        yield from features_of(model, paths, cut)
+
+
+def _extract_set(store, name, paths, model, cut, coverage, leases) -> None:  # one set of a job
+    def is_whole(path):
+        return _is_there(store / name, path, cut, model.cfg, model.dim)
+
+    is_there = _made(store / name, paths, leases.since, is_whole)
+
+    def portions_of(size):
+        return portions(leases, _mine_first(paths), is_there, size)
+
+    n = len(share(paths))
+    found = _features_of_set(model, portions_of, cut, n)
+    for path, features, error in steps_of(found, f"features of {name}", n, quiet=rank() != 0):
         item = f"{name}/{Path(path).name}"
         try:
             if error:
@@ -335,38 +379,59 @@ def _extract_set(store, name, paths, model, cut, coverage) -> None:  # one set o
             coverage.ok(item)
         except (InputError, OSError) as e:
             coverage.skip(item, e)
+            leases.give(path, failed=True)
+        else:
+            leases.give(path)
+    tried = {item for item, *_ in coverage.rows}
+    for path in share(paths):  # those of the others are told by the others
+        item = f"{name}/{Path(path).name}"
+        if one_line(item) not in tried and is_there(path):
+            coverage.ok(item)
+
+# %% ../../nbs/library/3_backbone/06_extraction.ipynb #15665581
+def _own_table(store: Path, leases: Leases) -> Path:
+    "Where this process writes its coverage; tables of earlier starts are removed."
+    if leases.others_at_work() and world() == 1:
+        return store / f"coverage-{leases.owner[:8]}-of-1.csv"
+    own = {f"coverage-{k}-of-{world()}" for k in range(world())}
+    for old in store.glob("coverage-*-of-*.csv") if rank() == 0 else ():
+        if old.stem not in own:  # of another start
+            old.unlink()
+    table = store / f"coverage-{rank()}-of-{world()}.csv"
+    table.unlink(missing_ok=True)
+    return table
 
 
 def extract(
     job: str | Path,  # file written by `write_job`
+    lease_s: float = 60.0,  # after so long without a sign of life, another process takes over
 ) -> None:
-    """Make the features of this process's share of a job's videos:
-    `<store>/<set>/<stem>_feats.npy`; coverage in `<store>/coverage-<rank>-of-<processes>.csv`,
-    whatever happens.
+    """Make the features of a job's videos, together with all other processes that do the same:
+    `<store>/<set>/<stem>_feats.npy`; coverage in `<store>/coverage-<rank>-of-<processes>.csv` (of
+    one that joins others later, its own number instead of a rank), whatever happens.
     """
     spec = _read_job(job)
     model, store = load_backbone(spec["checkpoint"]).to(pick_device()), Path(spec["store"])
-    if rank() == 0:
-        for old in store.glob("coverage-*-of-*.csv"):
-            if not old.stem.endswith(f"-of-{world()}"):  # of another number of processes
-                old.unlink()
-    table = store / f"coverage-{rank()}-of-{world()}.csv"
-    table.unlink(missing_ok=True)
-    with kept_coverage(table) as coverage:
+    with (
+        Leases(store / ".leases", lease_s) as leases,
+        kept_coverage(_own_table(store, leases)) as coverage,
+    ):
         for name, what in spec["sets"].items():
             _same_origin(store / name, spec["checkpoint"], what["cut"])
-            _extract_set(store, name, share(what["videos"]), model, what["cut"], coverage)
+            _extract_set(store, name, what["videos"], model, what["cut"], coverage, leases)
 
 # %% ../../nbs/library/3_backbone/06_extraction.ipynb #9955b9d6
 def read_coverage(job: str | Path) -> Coverage:
-    """Which videos of a job have features, in the job's order; `InputError` when not every process
-    has finished its share.
+    """Which videos of a job have features, in the job's order; `InputError` when some are not in
+    the coverage of any process, because not all of them have finished.
     """
     spec, rows = _read_job(job), {}
     files = sorted(Path(spec["store"]).glob("coverage-*-of-*.csv"))
     for file in files:
         table = read_table(file, ["item", "status", "why"], keep_default_na=False, dtype=str)
-        rows |= {t.item: (t.item, t.status, t.why) for t in table.itertuples()}
+        for t in table.itertuples():
+            if rows.get(t.item, ("", "", ""))[1] != "ok":  # one process could, another could not
+                rows[t.item] = (t.item, t.status, t.why)
     sets = spec["sets"].items()
     names = [one_line(f"{k}/{Path(p).name}") for k, what in sets for p in what["videos"]]
     lost = [n for n in names if n not in rows]

@@ -188,11 +188,13 @@ class VisualAndMotion(VideoClips):
             edges = [self.flow.edges(a1, b1), self.flow.edges(a2, b2)]
         return a1, a2, *map(_with_length, edges)
 
-    def __getitem__(self, i):
+    def decoded(self, i):
+        return tuple(torch.from_numpy(x).permute(0, 3, 1, 2) for x in self.frames(i))
+
+    def augmented(self, i, epoch, decoded):
         out = []
-        for k, x in enumerate(self.frames(i)):
-            keys = (self.seed, "augment", self.epoch, i, k)
-            x = seeded(self.augments[k // 2], torch.from_numpy(x).permute(0, 3, 1, 2), *keys)
+        for k, x in enumerate(decoded):
+            x = seeded(self.augments[k // 2], x, self.seed, "augment", epoch, i, k)
             out.append(to_clip(x) if k < 2 else x.transpose(0, 1).contiguous())
         return tuple(out)
 

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['OBJECTIVES', 'PretrainConfig', 'config_from', 'Classifier', 'Pretraining', 'build', 'prepare', 'read_videos',
-           'pretrain', 'take_precise_statistics', 'run_pretrain']
+           'pretrain', 'DeviceBatches', 'batches_of', 'take_precise_statistics', 'measure_speed', 'run_pretrain']
 
 # %% ../../nbs/library/3_backbone/05_pretraining.ipynb #d5881e1a
 import contextlib
+import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,17 +21,18 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
+# %% ../../nbs/library/3_backbone/05_pretraining.ipynb #46193e67
 from .contrastive import ContrastiveModel, TwoViews
 from .encoders import Slow, SlowConfig, SlowFast, SlowFastConfig, import_quietly
 from .loading import save_backbone
 from .momentum_contrast import MoCo
 from .motion import MoDist, VisualAndMotion, motion_backbone
+from .speed import Way, choose_way, read_way
 from hiermovie.base import (
     OPTIMIZERS,
     Batches,
     BelowOne,
     Count,
-    FitOptions,
     InputError,
     NotNegative,
     Positive,
@@ -39,6 +41,7 @@ from hiermovie.base import (
     fit,
     load_weights,
     lock_folder,
+    pick_device,
     process_group,
     rank,
     read_json,
@@ -46,11 +49,12 @@ from hiermovie.base import (
     read_tensors,
     seed_all,
     settings,
+    to_device,
     world,
     write_json,
     write_table,
 )
-from ..video import LabelledClips, Memory, VideoInfo, read_clips
+from ..video import LabelledClips, Memory, VideoClips, VideoInfo, read_clips
 
 # %% ../../nbs/library/3_backbone/05_pretraining.ipynb #37053e25
 @settings
@@ -97,12 +101,14 @@ class PretrainConfig:
     motion_kernel: Whole = 1  # modist: frames that the motion network's first layer sees; MaCLR: 5
     motion_width: Count = 0  # modist: channels of its stem; 0: half of width; MaCLR: an eighth
     workers: Count = 0  # decoding processes, per training process
+    augment_on: Literal["workers", "device"] = "workers"  # device: on the card, the same draws
     memory: bool = False  # keep decoded videos (in each decoding process)
     optimizer: Literal[OPTIMIZERS] = "adamw"
     accumulate: Whole = 1
     bf16: bool = False
     channels_last: bool = True
     compile: bool = False
+    fastest: bool = True  # on a GPU: measure at the start how to compute a step; see 02f_speed
     save_every: Count = 0  # steps; 0: once per epoch
     start: str = ""  # a backbone of the same kind to go on from; empty: random weights
 
@@ -286,6 +292,24 @@ def pretrain(folder: str | Path, tensorboard: str | None = None) -> None:
     with lock_folder(folder, "training") if rank() == 0 else contextlib.nullcontext():
         _train(folder, cfg, tensorboard)
 
+# %% ../../nbs/library/3_backbone/05_pretraining.ipynb #20c52310
+class DeviceBatches(Batches):
+    "Batches of clips that worker processes decode and this process's device augments."
+
+    def __init__(self, data: VideoClips, *args, **more):
+        data.augment_later = True
+        super().__init__(data, *args, collate=list, **more)
+
+    def __call__(self, epoch: int, first: int = 0):
+        for items in super().__call__(epoch, first):
+            yield self.data.finished(to_device(items, pick_device()))
+
+
+def batches_of(data: VideoClips, cfg: PretrainConfig, size: int | None = None) -> Batches:
+    "The batches of a training, or smaller ones; the last one of an epoch is dropped."
+    kind = DeviceBatches if cfg.augment_on == "device" else Batches
+    return kind(data, size or cfg.batch, cfg.seed, cfg.workers, drop_last=True)
+
 # %% ../../nbs/library/3_backbone/05_pretraining.ipynb #4fd97e1c
 def take_precise_statistics(
     model: nn.Module,  # clips and classes to a loss
@@ -295,7 +319,7 @@ def take_precise_statistics(
     """Replace the running statistics of every batch norm by the mean over `precise_bn` batches
     through the model as it is now, or over one epoch if that is shorter.
     """
-    batches = Batches(data, cfg.batch, cfg.seed, cfg.workers, drop_last=True)
+    batches = batches_of(data, cfg)
     n = min(cfg.precise_bn, len(batches))
     was_training = model.training
     update = import_quietly("fvcore.nn.precise_bn").update_bn_stats
@@ -313,23 +337,59 @@ class _Unpacked(nn.Module):  # fvcore calls a model with one argument
         return self.model(*(x.to(device) for x in batch))
 
 # %% ../../nbs/library/3_backbone/05_pretraining.ipynb #bd38e74a
+def measure_speed(
+    folder: str | Path,
+    on_cpu: bool = False,  # also where there is no GPU
+) -> None:
+    """On a GPU, before the processes of a group meet: find out how to compute a step of this
+    training, with one process's share of a batch, and write it to `speed.json`. What the processes
+    exchange takes as long in every way, and is not measured.
+    """
+    folder = Path(folder)
+    cfg = config_from(read_json(folder / "pretrain.json"))
+    wanted = cfg.fastest and (on_cpu or torch.cuda.is_available())
+    begun = ("speed.json", "state.pt", "backbone.safetensors")
+    if not wanted or any((folder / name).exists() for name in begun):
+        return
+    p = build(cfg, read_videos(folder))
+    share = max(1, cfg.batch // int(os.environ.get("WORLD_SIZE", 1)))
+    batch = next(iter(batches_of(p.data, cfg, share)(0)))
+    steps = cfg.epochs * (len(p.data) // cfg.batch)
+    model = p.model.to(pick_device())
+    choose_way(folder / "speed.json", model, _loss, batch, steps, optimizer=cfg.optimizer)
+
+
+def _loss(model: nn.Module, batch: tuple) -> torch.Tensor:
+    return model(*batch)
+
+
+def _way(folder: Path, cfg: PretrainConfig) -> Way:
+    """The measured way of a training, or the one that its configuration asks for; in a group, what
+    the first process knows.
+    """
+    measured = folder / "speed.json"
+    asked = Way.asked(cfg.channels_last, cfg.bf16, cfg.compile)
+    found = [read_way(measured) if rank() == 0 and measured.exists() else asked]
+    if world() > 1:
+        dist.broadcast_object_list(found)
+    return found[0]
+
+# %% ../../nbs/library/3_backbone/05_pretraining.ipynb #ca1877ab
 def _train(folder, cfg, tensorboard):
     p = build(cfg, read_videos(folder))
-    options = FitOptions(
-        cfg.optimizer,
-        0.9,
-        cfg.accumulate,
-        cfg.bf16,
-        cfg.channels_last,
-        cfg.compile,
-        cfg.save_every,
-        str(folder / "log.csv"),
-        tensorboard,
+    way = _way(folder, cfg)
+    way.applied(p.model)
+    options = way.options(
+        optimizer=cfg.optimizer,
+        accumulate=cfg.accumulate,
+        save_every=cfg.save_every,
+        log_file=str(folder / "log.csv"),
+        tensorboard=tensorboard,
     )
     fit(
         p.model,
-        lambda m, b: m(*b),
-        Batches(p.data, cfg.batch, cfg.seed, cfg.workers, drop_last=True),
+        _loss,
+        batches_of(p.data, cfg),
         cfg.epochs,
         cfg.lr,
         cfg.weight_decay,
@@ -354,8 +414,10 @@ def _train(folder, cfg, tensorboard):
         )
         (folder / "state.pt").unlink(missing_ok=True)
 
-
+# %% ../../nbs/library/3_backbone/05_pretraining.ipynb #20044f48
 def run_pretrain(folder: str | Path, tensorboard: str | None = None) -> None:
     "What every process of `hiermovie pretrain FOLDER` does."
+    if int(os.environ.get("RANK", 0)) == 0:
+        measure_speed(folder)
     with process_group():
         pretrain(folder, tensorboard)

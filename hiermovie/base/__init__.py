@@ -30,10 +30,10 @@ __getattr__, __dir__, __all__ = door(
     pickles="plain_pickle read_pickle",
     processes="""
         rank world pick_device evaluating on_device process_group share gather add_up
-        SyncBatchNormCPU sync_batchnorm launch
+        SyncBatchNormCPU sync_batchnorm torchrun_command launch
     """,
     code_keys="""
-        digest canonical Part Module read_module Package used_by notebook_source
+        digest canonical Part Module read_module Package used_by notebook_source tagged_cell
         notebook_defaults code_key exported_source differing_notebooks
     """,
     file_keys="""
@@ -41,6 +41,7 @@ __getattr__, __dir__, __all__ = door(
         file_parameter_key
     """,
     places="repository_root finished_runs runs_for papermill_line",
+    leases="Leases portions",
     runs="""
         stage_params is_run_parameter runs_in files_from_outside run_key read_params key_of
         need_fitting git_commit provenance Run sources_key data_root write_root
@@ -56,6 +57,7 @@ __getattr__, __dir__, __all__ = door(
         unfinished_below is_finished make_plan why_again to_do tell_plan need_run_folders
         move_roots
     """,
+    clusters="Resources stage_resources run_resources in_snakemake cluster_profile",
     execution="stage_arguments progress_file run_notebook main",
     progress="in_words Progress progress_words read_progress steps_of",
     training="""

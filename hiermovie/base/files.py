@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import uuid
 from pathlib import Path
 
 import pandas as pd
@@ -60,7 +61,7 @@ def atomic(path: str | Path):  # final name
     path.parent.mkdir(parents=True, exist_ok=True)
     # a hash, since the name may already be as long as the disk allows
     short = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]
-    tmp = path.with_name(f".{short}.{os.getpid()}.tmp{path.suffix}")
+    tmp = path.with_name(f".{short}.{uuid.uuid4().hex}.tmp{path.suffix}")
     try:
         yield tmp
         os.replace(tmp, path)
@@ -68,7 +69,7 @@ def atomic(path: str | Path):  # final name
         tmp.unlink(missing_ok=True)
 
 
-_UNFINISHED = re.compile(r"\.[0-9a-f]{12}\.\d+\.tmp(\..*)?")
+_UNFINISHED = re.compile(r"\.[0-9a-f]{12}\.[0-9a-f]+\.tmp(\..*)?")
 
 
 def holds_something(folder: str | Path) -> bool:
@@ -92,6 +93,10 @@ def lock_folder(
             fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"{folder}: another {what} is writing there") from None
+        except OSError as e:  # a file system that knows no locks
+            raise InputError(
+                f"{folder}: cannot be locked ({e.strerror}); choose another disk"
+            ) from e
         yield f.fileno()
 
 # %% ../../nbs/library/base/01_files.ipynb #8de099d2

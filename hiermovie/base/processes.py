@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['rank', 'world', 'pick_device', 'evaluating', 'on_device', 'process_group', 'share', 'gather', 'add_up',
-           'SyncBatchNormCPU', 'sync_batchnorm', 'launch']
+           'SyncBatchNormCPU', 'sync_batchnorm', 'torchrun_command', 'launch']
 
 # %% ../../nbs/library/base/07_processes.ipynb #38fc060a
 import contextlib
 import os
 import re
+import socket
 import subprocess
 import sys
 from datetime import timedelta
@@ -180,9 +181,38 @@ def sync_batchnorm(model: nn.Module) -> nn.Module:
     return model
 
 # %% ../../nbs/library/base/07_processes.ipynb #7c2e9b3c
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("", 0))
+        return found.getsockname()[1]
+
+
+def torchrun_command(processes: int, nodes: int = 1) -> list:
+    """How a group of processes is started: `processes` of them on each of the `nodes` machines of
+    this Slurm job. `InputError` outside of one; in one with fewer machines, srun says so.
+    """
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--no-python"]
+    torchrun.append(f"--nproc-per-node={processes}")
+    if nodes == 1:
+        return [*torchrun, "--standalone"]
+    job = os.environ.get("SLURM_JOB_ID")
+    if not job:
+        raise InputError(
+            f"nodes = {nodes}: needs a Slurm job on so many machines (hiermovie reproduce "
+            "--cluster slurm)"
+        )
+    meeting = f"{socket.gethostname()}:{_free_port()}"
+    cores = os.environ.get("SLURM_CPUS_PER_TASK", "1")  # a step of a job does not inherit them
+    srun = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", f"--cpus-per-task={cores}"]
+    srun += ["--cpu-bind=none", "--kill-on-bad-exit=1", "--overlap"]
+    group = [f"--nnodes={nodes}", f"--rdzv-id={job}", "--rdzv-backend=c10d"]
+    return [*srun, *torchrun, *group, f"--rdzv-endpoint={meeting}"]
+
+# %% ../../nbs/library/base/07_processes.ipynb #36eecb1a
 def launch(
     command: list,  # what every process runs: a program and its arguments
-    processes: int,  # on this machine
+    processes: int,  # on each machine
+    nodes: int = 1,  # machines; more than one: of this Slurm job
 ) -> str:  # standard output of all of them
     """Run `command` in several processes that form a group; `InputError` with their own message
     when one fails.
@@ -193,17 +223,17 @@ def launch(
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         "PATH": f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}",
     }
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
-    argv = [*torchrun, f"--nproc-per-node={processes}", *map(str, command)]
+    argv = [*torchrun_command(processes, nodes), *map(str, command)]
     done = subprocess.run(argv, capture_output=True, text=True, env=env)
     if done.returncode:
-        raise InputError(f"{processes} processes: {_why_it_failed(done.stderr)}")
+        raise InputError(f"{processes * nodes} processes: {_why_it_failed(done.stderr)}")
     return done.stdout
 
 
 _MESSAGES = (  # from the processes themselves, the most helpful first
     r"^error: ",
     r"^[\w.]+(Error|Exception|Interrupt): .",
+    r"^srun: error: ",
 )
 _SUMMARIES = (r"Signal \d+ \(\w+\) received", r"exitcode +:")  # from torchrun
 

@@ -36,9 +36,9 @@ from .places import papermill_line, repository_root, runs_for
 # %% ../../nbs/library/base/10_runs.ipynb #8b46aefa
 def stage_params(namespace: dict) -> dict:
     """The plain values (numbers, strings, lists, dicts, None) that a notebook's parameter cells
-    have set.
+    have set; what it says about a cluster (`resources`) is none.
     """
-    skip = {"In", "Out", "exit", "quit", "papermill"}
+    skip = {"In", "Out", "exit", "quit", "papermill", "resources"}
     ours = [vars(m) for n, m in list(sys.modules.items()) if n.startswith("hiermovie.")]
 
     def is_plain(value):

@@ -144,13 +144,13 @@ class LARS(torch.optim.SGD):
     def step(self, closure=None):
         for group in self.param_groups:
             for p in group["params"]:
-                if p.grad is None:
+                if p.grad is None or p.ndim < 2:
                     continue
-                g = p.grad.add(p, alpha=group["decay"]) if p.ndim > 1 else p.grad
+                g = p.grad.add(p, alpha=group["decay"])
                 ratio = p.norm() / g.norm()
-                p.grad = (
-                    g * self.trust * ratio if p.ndim > 1 and ratio.isfinite() and ratio > 0 else g
-                )
+                usable = ratio.isfinite() & (ratio > 0)
+                # chosen on the device: a card would have to be waited for at every matrix
+                p.grad = torch.where(usable, g * self.trust * ratio, g)
         return super().step(closure)
 
 # %% ../../nbs/library/base/16_training.ipynb #89272c23
@@ -263,6 +263,7 @@ class FitOptions:
     bf16: bool = False
     channels_last: bool = True
     compile: bool = False
+    graphs: bool = False  # with `compile`: the kernels of a step are recorded and replayed
     save_every: int = 0  # steps between two states; 0: once per epoch
     log_file: str | None = None  # CSV, written with each state
     tensorboard: str | None = None  # folder for TensorBoard (extra `hiermovie[tensorboard]`)
@@ -305,7 +306,8 @@ class Stepper:
         for p in model.parameters() if options.channels_last else ():
             if p.ndim == 5:
                 p.data = p.data.contiguous(memory_format=torch.channels_last_3d)
-        self.net = torch.compile(model) if options.compile else model
+        mode = "reduce-overhead" if options.graphs else None
+        self.net = torch.compile(model, mode=mode) if options.compile else model
         if world() > 1:
             self.net = nn.parallel.DistributedDataParallel(
                 self.net,

@@ -60,8 +60,14 @@ __getattr__, __dir__, __all__ = door(
         compare_tables compare_claims check
     """,
     budget="""
-        forward_flops kept_bytes meta Machine Work CONVERSION paper_work plan show_growth
-        show_assumptions
+        forward_flops kept_bytes meta Machine Work CONVERSION MASK_EVENTS paper_work plan
+        show_growth show_assumptions
     """,
+    roofline="layer_work bound show_roofline",
+    scale="""
+        Rates EVENTS MOVIECLIPS rates_of_card passes_over film_work growth show_scale
+    """,
+    benchmarks="read_benchmarks newest show_ratios card_table sustained measured_cards",
+    memory="Sizes KEPT NAME stage_memory",
     as_released="Part parts",
 )

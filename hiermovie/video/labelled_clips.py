@@ -23,7 +23,11 @@ def seeded(transform, x, *keys):
 
 # %% ../../nbs/library/2_video/05_labelled_clips.ipynb #76787223
 class VideoClips(torch.utils.data.Dataset):
-    "What all data sets of clips share: videos, the shape of a clip, and names for messages."
+    """What all data sets of clips share: videos, the shape of a clip, names for messages, and how
+    an item is made from `decoded` and `augmented`, which each of them defines.
+    """
+
+    augment_later = False
 
     def __init__(
         self,
@@ -43,6 +47,25 @@ class VideoClips(torch.utils.data.Dataset):
 
     def name(self, i: int) -> str:
         return str(self.paths[i])
+
+    def decoded(self, i: int) -> tuple:  # of tensors (T, C, H, W)
+        "What the files give for an item."
+        raise NotImplementedError
+
+    def augmented(self, i: int, epoch: int, decoded: tuple) -> tuple:  # of what a network is given
+        "The item, on the device of what was decoded."
+        raise NotImplementedError
+
+    def __getitem__(self, i):
+        decoded = self.decoded(i)
+        if self.augment_later:
+            return i, self.epoch, decoded
+        return self.augmented(i, self.epoch, decoded)
+
+    def finished(self, items: list) -> tuple:  # a batch
+        "Augment items that were left for later."
+        done = [self.augmented(*item) for item in items]
+        return torch.utils.data.default_collate(done)
 
 # %% ../../nbs/library/2_video/05_labelled_clips.ipynb #32e2e155
 class LabelledClips(VideoClips):
@@ -70,11 +93,13 @@ class LabelledClips(VideoClips):
             crop = v2.Compose([v2.RandomShortestSize(sizes), v2.RandomCrop(self.size)])
         self.augment = v2.Compose([crop, v2.RandomHorizontalFlip()])
 
-    def __getitem__(self, i):
-        path, label = self.paths[i], self.classes[i]
-        keys, length = (self.seed, "labelled", self.epoch, i), self.infos[path].duration
-        start = max(0.0, length - self.clip_s) * (rng(*keys).random() if self.train else 0.5)
-        times = looped(start, self.clip_s, self.T, length)
+    def decoded(self, i):
+        path, length = self.paths[i], self.infos[self.paths[i]].duration
+        draw = rng(self.seed, "labelled", self.epoch, i).random() if self.train else 0.5
+        times = looped(max(0.0, length - self.clip_s) * draw, self.clip_s, self.T, length)
         frames = self.read(path, [times], None if self.train else self.size)[0]
-        x = torch.from_numpy(frames).permute(0, 3, 1, 2)
-        return to_clip(seeded(self.augment, x, *keys) if self.train else x), label
+        return (torch.from_numpy(frames).permute(0, 3, 1, 2),)
+
+    def augmented(self, i, epoch, decoded):
+        (x,), keys = decoded, (self.seed, "labelled", epoch, i)
+        return to_clip(seeded(self.augment, x, *keys) if self.train else x), self.classes[i]

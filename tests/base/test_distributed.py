@@ -1,5 +1,5 @@
-"""Two processes compute what one does: loss and gradient of every objective, whole trainings, and
-what happens when they are killed.
+"""Two and four processes compute what one does: loss and gradient of every objective, whole
+trainings, extraction, and what happens when they are killed.
 """
 
 import json
@@ -89,13 +89,13 @@ def clips(world):
     [("supervised", 8), ("supervised", 7), ("cvrl", 8), ("moco", 8), ("modist", 8)],
 )
 def test_loss_and_gradient_of_the_joined_batch(objective, n, clips, tmp_path):
-    """In double precision: SlowFast, batch normalization over both processes, negatives of both,
-    running statistics and queues.
+    """Of four processes, in double precision: SlowFast, batch normalization over all of them,
+    negatives of all, running statistics and queues; with 7 clips three have two and one has one.
     """
     prepare(tmp_path, PretrainConfig(objective, **SMALL), *clips)
     (tmp_path / "equal.py").write_text(EQUAL)
     got = json.loads(
-        launch([sys.executable, tmp_path / "equal.py", tmp_path, n], 2).strip().splitlines()[-1]
+        launch([sys.executable, tmp_path / "equal.py", tmp_path, n], 4).strip().splitlines()[-1]
     )
     assert (
         abs(got["one"] - got["two"]) < 1e-10 * got["one"]
@@ -307,3 +307,43 @@ def test_extraction_shared_by_two_processes(world, tmp_path):
     )
     with pytest.raises(InputError, match="none.safetensors"):
         launch(["hiermovie", "extract", tmp_path / "3.json"], 2)
+
+
+def test_a_dead_worker_is_replaced(world, tmp_path):
+    """Two workers that know nothing of each other; one is killed while it has a video. The other
+    one makes everything, that video included.
+    """
+    import torch
+
+    from hiermovie.backbone import (
+        Cutting,
+        SlowFast,
+        SlowFastConfig,
+        read_coverage,
+        save_backbone,
+        write_job,
+    )
+
+    torch.manual_seed(0)
+    save_backbone(tmp_path / "b.safetensors", SlowFast(SlowFastConfig(18, 8, frames=8, size=32)))
+    videos = dict(movieclips=sorted((world / "movieclips/videos").glob("*.mp4")))
+    job = tmp_path / "job.json"
+    write_job(job, tmp_path / "b.safetensors", tmp_path / "s", videos, dict(movieclips=Cutting()))
+    code = f"from hiermovie.backbone import extract; extract({str(job)!r}, 2.0)"
+    slow = "import time, hiermovie.backbone.extraction as e; save = e.save_features\n"
+    slow += "e.save_features = lambda *a: time.sleep(0.5) or save(*a)\n"
+    first = subprocess.Popen([sys.executable, "-c", slow + code])
+    leases, end = tmp_path / "s/.leases", time.time() + 60
+    while not list(leases.glob("*.lease")) and time.time() < end:
+        time.sleep(0.02)
+    second = subprocess.Popen([sys.executable, "-c", slow + code])
+    while not list((tmp_path / "s").rglob("*_feats.npy")) and time.time() < end:
+        time.sleep(0.02)
+    first.kill()
+    first.wait()
+    assert list(leases.glob("*.lease"))  # what it had begun
+    assert second.wait(120) == 0
+    table = read_coverage(job).table()
+    assert (table.status == "ok").all() and len(table) == len(videos["movieclips"])
+    assert len(list((tmp_path / "s").rglob("*_feats.npy"))) == len(table)
+    assert not leases.exists() or not list(leases.glob("*.lease"))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from rows import row
 
 from hiermovie.app import make_film_folder, open_chain, write_untrained_runs
 from hiermovie.backbone import video_features
@@ -60,10 +61,10 @@ def measure(film: Path, chain, out: Path) -> None:
     whole = seconds_of(lambda: make_film_folder(out, film, *chain))
     page = (out / "index.html").stat().st_size / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(
-        f"{probe(film).duration:6.0f} s of film: features alone {alone:5.1f} s, the whole page "
-        f"{whole:5.1f} s, ratio {whole / alone:.2f}; page {page:.2f} MB; peak memory {peak:.2f} GB"
-    )
+    length = f"{probe(film).duration:.0f} s of film"
+    row(f"page of {length}", whole, "s", beside=("its features alone", alone))
+    row(f"size of the page of {length}", page, "MB")
+    row(f"memory for the page of {length}", peak, "GB")
 
 
 def main() -> None:

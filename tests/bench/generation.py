@@ -7,6 +7,7 @@ the sentences are compared.
 import time
 
 import torch
+from rows import row
 
 from hiermovie.base import rng
 from hiermovie.vidsitu import Generation, TxD, generate
@@ -44,21 +45,10 @@ def main():
         pairs = list(enumerate(zip(with_cache, without, strict=True)))
         same = sum(x == y for _, (x, y) in pairs)
         gaps = [gap(decoder, memory[i], x, y) for i, (x, y) in pairs if x != y]
-        print(
-            (
-                f"{SEGMENTS} segments, {5 * SEGMENTS} events, {name}: with cache {a:.1f} s, "
-                f"without {b:.1f} s, ratio {b / a:.1f} (wanted at least 5); {same} of "
-                f"{len(with_cache)} sentences equal token for token"
-            )
-            + (
-                (
-                    f", the others where the two best tokens are {max(gaps):.0e} apart at most "
-                    "(rounding of float32)"
-                )
-                if gaps
-                else ""
-            )
-        )
+        row(f"roles of {5 * SEGMENTS} events, {name}", a, "s", ("without a cache", b))
+        print(f"  {same} of {len(with_cache)} sentences equal token for token")
+        if gaps:
+            print(f"  the others where the two best tokens are {max(gaps):.0e} apart at most")
 
 
 if __name__ == "__main__":

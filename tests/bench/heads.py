@@ -10,6 +10,7 @@ import time
 import warnings
 
 import torch
+from rows import row
 from torch.func import functional_call, stack_module_state, vmap
 
 from hiermovie.contextualizer import Contextualizer, ContextualizerConfig
@@ -127,11 +128,9 @@ def main():
         nets = [make(0.1) for _ in range(SEEDS)]
         together, _ = stacked(nets, loss_fn, batch)
         ms = median_ms({"one by one": one_by_one(nets, loss_fn, batch), "stacked": together})
-        print(
-            f"{name}: {SEEDS} seeds one by one {ms['one by one']:.1f} ms a step, stacked "
-            f"{ms['stacked']:.1f} ms, ratio {ms['one by one'] / ms['stacked']:.2f}; parameters "
-            f"differ by at most {difference(make, loss_fn, batch):.0e} after a step"
-        )
+        work = f"step of {SEEDS} heads, {name}"
+        row(work, ms["stacked"], "ms", ("one by one", ms["one by one"]))
+        print(f"  parameters differ by at most {difference(make, loss_fn, batch):.0e} after it")
 
 
 if __name__ == "__main__":

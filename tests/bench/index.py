@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from loading import write
+from rows import row
 
 from hiermovie.video import VideoIndexes, index_video, read_clips
 
@@ -35,9 +36,10 @@ def main():
         read = statistics.median(
             seconds(lambda p=p: read_clips(p, [[2.0, 3.0], [7.0, 8.0]])) for p in paths[:50]
         )
-    print(f"index of {CLIPS} clips: {first:.1f} CPU seconds (wanted: 20 on one core, 10 on two)")
-    print(f"  kept indexes of all read again, and one clip looked up: {again:.2f} s")
-    print(f"  one index against reading two clips of the file: {100 * one / read:.0f}% of the time")
+    row(f"index of {CLIPS} clips", first, "CPU s", limit=("wanted", 20.0))
+    row("kept indexes of all read again, and one looked up", again, "CPU s")
+    reading = ("reading two clips of the file", 1000 * read)
+    row("index of one clip", 1000 * one, "CPU ms", beside=reading)
 
 
 if __name__ == "__main__":

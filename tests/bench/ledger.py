@@ -5,6 +5,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from rows import row
+
 from hiermovie.data import Ledger, check_ledger
 
 ITEMS = 35_000
@@ -35,10 +37,11 @@ def main():
             noted = seconds(note_all)
         checked = seconds(lambda: check_ledger(folder))
     memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    print(f"{ITEMS:,} items: wanted in {wanted:.1f} s, asked for in {asked:.1f} s")
-    print(f"  each written down on its own: {noted:.1f} s")
-    print(f"  files compared with the ledger: {checked:.1f} s (wanted: 20 s at most)")
-    print(f"  memory: {memory:.0f} MiB more than before (wanted: below 500)")
+    row(f"{ITEMS:,} items wanted", wanted, "s")
+    row(f"{ITEMS:,} items asked for", asked, "s")
+    row(f"{ITEMS:,} items written down one by one", noted, "s")
+    row(f"{ITEMS:,} files compared with the ledger", checked, "s", limit=("wanted", 20.0))
+    row(f"memory for a ledger of {ITEMS:,}", memory, "MiB", limit=("wanted", 500.0))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
+from rows import row
 
 from hiermovie.backbone import two_starts
 from hiermovie.base import rng
@@ -89,16 +90,11 @@ def main():
                 f(paths, starts)
                 times[name].append(time.process_time() - began)
         seconds = {name: statistics.median(t) for name, t in times.items()}
-    print(
-        f"two clips of {T} frames from each of {VIDEOS} videos, CPU seconds on one core, medians:"
-    )
-    for name, t in seconds.items():
-        print(f"  {name:22}{t:7.2f} s   {2 * VIDEOS / t:6.1f} clips/s")
-    print(
-        "  ours against LabeledVideoDataset: "
-        f"{seconds['LabeledVideoDataset'] / seconds['ours']:.1f} times (wanted: 4); against "
-        f"bare decoding: {100 * seconds['bare decoding'] / seconds['ours']:.0f}% (wanted: 70)"
-    )
+    clips = {name: 2 * VIDEOS / t for name, t in seconds.items()}
+    peer, bare_rate = clips["LabeledVideoDataset"], clips["bare decoding"]
+    sides = dict(peer=("LabeledVideoDataset", peer), limit=("bare decoding", bare_rate))
+    work = f"two clips of {T} frames of a video, one core"
+    row(work, clips["ours"], "clips/s", **sides, more=True)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rows import row
 
 from hiermovie.base import rng
 from hiermovie.lvu import (
@@ -86,12 +87,10 @@ def memory(folder):
     splits = read_splits(root, "genre")
     X = sample_events(features, list(splits["train"].video_id))
     done = run_task(LvuModel(Trunk(X), 4), "genre", SceneWindows(features), splits, epochs=1)
-    print(
-        f"1,000 videos, {sum(map(len, features.values())):,} events of 2,304 numbers "
-        f"({sum(x.nbytes for x in features.values()) / 2**30:.2f} GiB): peak "
-        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB; "
-        f"{len(done['test'])} test videos scored"
-    )
+    store = sum(x.nbytes for x in features.values()) / 2**30
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    row("memory for an LVU task on 1,000 videos", peak, "GiB", beside=("their features", store))
+    assert len(done["test"]) == 150
 
 
 def main():
@@ -99,9 +98,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         write_lvu(Path(folder), World(), 24, 8, 16)
         seconds = {k: nine_tasks(k, Path(folder) / "lvu") for k in ("scene", "instance")}
-        for k, s in seconds.items():
-            print(f"nine tasks, {k} model, tiny's size, one seed: {s:.1f} s")
-        print(f"ratio instance / scene {seconds['instance'] / seconds['scene']:.1f}")
+        scene = ("scene model", seconds["scene"])
+        row("nine LVU tasks, instance model", seconds["instance"], "s", beside=scene)
         write_lvu(Path(folder), World(), 700, 150, 150)
         videos = [
             v for t in read_splits(Path(folder) / "lvu", "genre").values() for v in t.video_id

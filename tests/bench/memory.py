@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rows import row
 from tqdm import tqdm
 
 from hiermovie.base import read_json, write_json
@@ -107,8 +108,8 @@ def run_stage(runs: Path, stage: str, **parameters) -> None:
         raise SystemExit(done.stderr[-3000:])
     peak = read_json(runs / stage / "provenance.json")["peak_memory_mb"] / 1024
     took = time.perf_counter() - began
-    share = f"{peak / LIMIT:.0%} of {LIMIT:g} GB"
-    print(f"  {stage}: {took:.0f} s, at most {peak:.2f} GB of memory ({share})", flush=True)
+    row(f"memory of {stage}, a real store's size", peak, "GB", limit=("wanted", LIMIT))
+    row(f"time of {stage}, a real store's size, one pass", took, "s")
 
 
 def main():

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 from full_size import full_size
+from rows import row
 
 from hiermovie.vidsitu import RoleScorer, cider_items, evaluate, role_items
 
@@ -37,21 +38,15 @@ def best_of(n, f):
 def main():
     split, vinfo, annotations, said = full_size()
     start = gib()
-    print(
-        f"{len(split)} segments, {len(annotations) // len(split)} annotations each; CPU "
-        "seconds on one core, best of five"
-    )
-    for task, limit in (("verbs", 0.4), ("relations", 0.4), ("roles", 3.0)):
+    for task, limit in (("verbs", 0.4), ("relations", 0.4), ("roles", 1.0)):
         seconds, scores = best_of(5, partial(evaluate, task, said[task], split, vinfo, annotations))
-        print(f"  {task:10}{seconds:7.3f} s   (wanted: at most {limit:g} s)")
+        row(f"scores of {task}, {len(split)} segments", seconds, "CPU s", limit=("wanted", limit))
     items = role_items(said["roles"], split, annotations)[3]
     scorer = RoleScorer(said["roles"], split, annotations)
     again, _ = best_of(5, lambda: scorer(np.ones(len(split))))
-    print(f"  {len(items)} role items, BLEU included; one draw of the bootstrap: {again:.3f} s")
-    print(
-        f"  peak memory {gib():.2f} GiB, of which the made-up data {start:.2f} GiB (wanted: "
-        "under 1 GB)"
-    )
+    row(f"one draw of the bootstrap, {len(items)} role items", again, "CPU s")
+    data = ("of it the made-up data", start)
+    row("memory for the scores", gib(), "GiB", limit=("wanted", 1.0), beside=data)
 
     from pycocoevalcap.cider.cider import Cider
 
@@ -80,17 +75,10 @@ def main():
         return out
 
     (a, x), (b, y) = best_of(5, ours), best_of(2, theirs)
-    print(
-        f"CIDEr over all items, per verb and per role ({len(groups)} lists), same items, "
-        "same process:"
-    )
     pairs = zip(sorted(x[1:]), sorted(map(float, y[1:])), strict=True)
     apart = max(abs(p - q) for p, q in pairs)
-    print(
-        f"  ours {a:.2f} s, pycocoevalcap 1.2 {b:.2f} s: ratio {b / a:.1f}; CIDEr of all "
-        f"items {x[0]:.12f} and {float(y[0]):.12f}, largest difference of any list "
-        f"{apart:.1e}"
-    )
+    row(f"CIDEr, {len(groups)} lists of items", a, "CPU s", ("pycocoevalcap 1.2", b))
+    print(f"  CIDEr {x[0]:.12f} and {float(y[0]):.12f}; lists differ by at most {apart:.1e}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import tempfile
 import time
 
 import numpy as np
+from rows import row
 
 from hiermovie.video import ApproximateIndex, EventIndex, write_event_index
 
@@ -32,7 +33,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
         write_event_index(folder, MadeUp())
-        print(f"{EVENTS:,} events of {DIM} numbers written in {time.monotonic() - began:.0f} s")
+        row(f"index of {EVENTS:,} events written", time.monotonic() - began, "s")
         index = EventIndex.open(folder)
         queries = np.asarray(index.rows[:: EVENTS // ASKED])
         index.near(queries[:1])  # the file is in the system's memory now, if there is room
@@ -43,16 +44,17 @@ def main() -> None:
         together = index.near(queries)[1]
         at_once = time.monotonic() - began
         assert all(set(a) == set(b) for a, b in zip(true, together, strict=True))
-        print(f"exact: {exact:.2f} s a question, {at_once:.2f} s for {ASKED} at once")
+        peer = ("one by one", exact * ASKED)
+        row(f"{ASKED} questions to {EVENTS:,} events at once", at_once, "s", peer)
         began = time.monotonic()
         approximate = ApproximateIndex(index)
-        print(f"faiss: groups made in {time.monotonic() - began:.0f} s")
+        row("groups of the approximate index", time.monotonic() - began, "s")
         began = time.monotonic()
         found = [approximate.near(q[None])[1][0] for q in queries]
         quick = (time.monotonic() - began) / ASKED
         share = np.mean([len({*a} & {*b}) / len(a) for a, b in zip(true, found, strict=True)])
-        print(f"faiss: {1000 * quick:.1f} ms a question, ratio {exact / quick:.0f}; ", end="")
-        print(f"of the ten nearest {share:.0%} are found")
+        row("a question to the approximate index", 1000 * quick, "ms", ("exact", 1000 * exact))
+        print(f"  of the ten nearest {share:.0%} are found")
 
 
 if __name__ == "__main__":

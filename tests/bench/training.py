@@ -1,19 +1,16 @@
 """How fast is a training step, and what does the loop around it cost? `make bench`. All sides in
 one run, one after the other in turns, medians.
 
-A narrow SlowFast (stem of 16 channels, 64 x 64, 16 frames, batch 16) on the CPU; where there is a
-GPU also the paper's R50 on it, and then the
-results go to runs/reference/gpu/<name>.json."""
+A narrow SlowFast (stem of 16 channels, 64 x 64, 16 frames, batch 16) on the CPU. For the paper's
+R50 on a graphics card: `make bench-gpu`."""
 
-import json
 import statistics
-import sys
 import time
 import warnings
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from rows import row
 from torch import nn
 
 from hiermovie.backbone import FewChannels, SlowFast, SlowFastConfig
@@ -152,54 +149,6 @@ def few_channels(batch=64, frames=8, size=48):
     )
 
 
-def on_gpu(batch=32):
-    """The paper's network at its size on this machine's GPU: step time, clips/s, share of the
-    measured bf16 matrix rate, peak memory, and what each switch brings.
-    """
-    from torch.utils.flop_counter import FlopCounterMode
-
-    a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
-    rate = 2 * 8192**3 / turns({"matmul": lambda: a @ a}, 20, "cuda")["matmul"]
-    model = ours(32, 224, 64, 50)
-    with FlopCounterMode(display=False) as counter:
-        model(torch.randn(1, 3, 32, 224, 224))
-    work, sgd = 3 * counter.get_total_flops() * batch, dict(optimizer="sgd")
-    first = dict(sgd, channels_last=False)
-    settings = {
-        "float32, channels first": FitOptions(**first),
-        "float32": FitOptions(**sgd),
-        "bf16, channels first": FitOptions(**first, bf16=True),
-        "bf16": FitOptions(**sgd, bf16=True),
-        "bf16, compile": FitOptions(**sgd, bf16=True, compile=True),
-    }
-    result = dict(
-        device=torch.cuda.get_device_name(),
-        torch=torch.__version__,
-        batch=batch,
-        matmul_bf16_tflops=rate / 1e12,
-        steps={},
-    )
-    plain_times = steps(32, 224, 64, 50, batch, "cuda", {}, 10)
-    for name, o in settings.items():  # one after the other, so that the memory is that of one
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        s = steps(32, 224, 64, 50, batch, "cuda", {name: o}, 10, with_plain=False)[f"ours {name}"]
-        result["steps"][name] = dict(
-            seconds=s,
-            clips_per_s=batch / s,
-            share_of_matmul=work / s / rate,
-            peak_gib=torch.cuda.max_memory_allocated() / 2**30,
-            plain_seconds=plain_times["plain bf16" if o.bf16 else "plain float32"],
-        )
-    path = (
-        Path(sys.argv[1] if len(sys.argv) > 1 else "runs/reference/gpu")
-        / f"{result['device'].replace(' ', '-')}.json"
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
-
-
 def main():
     torch.set_num_threads(1)
     bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -210,43 +159,22 @@ def main():
         "bf16, channels first": FitOptions("sgd", bf16=True, channels_last=False),
     }
     t = steps(16, 64, 16, 18, 16, "cpu", settings, 9)
-    print(
-        "a training step, narrow SlowFast, 16 clips of 16 frames of 64 x 64, one thread, "
-        "medians of nine:"
+    ours_of = {k.removeprefix("ours "): 1000 * v for k, v in t.items() if k.startswith("ours")}
+    plain_ms, plain_bf16_ms = 1000 * t["plain float32"], 1000 * t["plain bf16"]
+    work, peer = (
+        "step of a narrow SlowFast, 16 clips, one thread",
+        ("pytorchvideo, float32", plain_ms),
     )
-    for name, s in t.items():
-        print(
-            f"  {name:26}{1000 * s:7.0f} ms   {16 / s:6.1f} clips/s   "
-            f"{t['plain float32'] / s:5.2f} times the plain float32 step"
-        )
-    print(
-        f"  same precision: float32 {t['plain float32'] / t['ours float32']:.2f} times "
-        f"plain, bf16 {t['plain bf16'] / t['ours bf16']:.2f} times plain (wanted: 1 or more)"
-    )
-    if bf16:
-        print(
-            "  fastest settings: "
-            f"{t['plain float32'] / min(s for k, s in t.items() if k.startswith('ours')):.2f} "
-            "times the plain float32 step (wanted: 1.35)"
-        )
-    else:
-        print("  this CPU has no bf16 instructions: the ratio for them was not measured")
-    c = few_channels()
-    print(
-        "  the fast pathway's first convolution, 64 clips of 8 frames of 48 x 48: "
-        f"{1000 * c['conv3d']:.0f} ms as a 3D convolution, "
-        f"{1000 * c['over space first']:.0f} ms over space first, "
-        f"{c['conv3d'] / c['over space first']:.1f} times as fast"
-    )
+    for name, ms in ours_of.items():
+        row(f"{work}: {name}", ms, "ms", peer)
+    row(f"{work}: bf16 both", ours_of["bf16"], "ms", ("pytorchvideo, bf16", plain_bf16_ms))
+    fastest = min(ours_of.values()) if bf16 else ours_of["float32"]
+    row(f"{work}: as chosen", fastest, "ms", peer, ("wanted", plain_ms / (1.7 if bf16 else 2.2)))
+    c = {name: 1000 * seconds for name, seconds in few_channels().items()}
+    work = "the fast pathway's first convolution, 64 clips of 8 frames of 48 x 48"
+    row(work, c["over space first"], "ms", ("conv3d", c["conv3d"]))
     took = loop()
-    print(
-        f"  a whole epoch with `fit`: {100 * (took['fit'] / took['bare loop'] - 1):+.1f}% against "
-        "a bare loop (wanted: at most +5)"
-    )
-    if torch.cuda.is_available():
-        on_gpu()
-    else:
-        print("  GPU: none here, not measured")
+    row("an epoch with `fit`", took["fit"], "s", ("a bare loop", took["bare loop"]))
 
 
 if __name__ == "__main__":
