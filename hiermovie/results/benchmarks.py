@@ -41,9 +41,9 @@ def _with_name(value, name) -> str:  # "3.1 (pytorchvideo)"
 
 
 def newest(table: pd.DataFrame) -> pd.DataFrame:  # work, ours, peer, ratio, limit, share, beside
-    "The last measurement, for reading."
+    "The last measurement of each piece of work, for reading."
     rows = []
-    for r in table[table.file == table.file.iloc[-1]].itertuples() if len(table) else ():
+    for r in table.drop_duplicates(["script", "work"], keep="last").itertuples():
         rows.append(
             dict(
                 work=r.work,

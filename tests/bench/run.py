@@ -1,7 +1,8 @@
 """`make bench`: all benchmarks one after the other, then one table; kept as JSON in
 runs/reference/bench, which the notebook about benchmarks shows over time.
 
-The machine must have nothing else to do. Names of scripts as arguments: only these.
+The machine must have nothing else to do. Names of scripts as arguments: only these. The script
+`memory` takes half an hour, all others together as long.
 """
 
 import json
@@ -75,8 +76,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = [row for script in scripts for row in rows_of(script, Path(folder))]
     print(table(rows))
-    if sys.argv[1:]:
-        return
     time = datetime.now().isoformat(timespec="seconds")
     about = dict(time=time, commit=commit(), processor=processor())
     about["cores"] = os.cpu_count()
