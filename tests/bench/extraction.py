@@ -14,7 +14,7 @@ import torch
 from loading import write
 from rows import row
 
-from hiermovie.backbone import Cutting, SlowFast, SlowFastConfig, features_of
+from hiermovie.backbone import Cutting, SlowFast, SlowFastConfig, features_of, keep_freed_memory
 from hiermovie.video import read_clips
 
 CUTS = {"a thread": Cutting(batch=16), "a decoding process": Cutting(batch=16, workers=1)}
@@ -73,6 +73,7 @@ def measure(name, model, paths):
 def main():
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    keep_freed_memory()  # for all sides
     models = {
         "32 frames": SlowFastConfig(18, 16, frames=32, size=64),
         "32 frames, twice the size": SlowFastConfig(18, 16, frames=32, size=128),
