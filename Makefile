@@ -20,7 +20,7 @@ export HOME := $(CURDIR)/.home
 $(shell mkdir -p "$(CURDIR)/.home")
 endif
 
-.PHONY: help setup reproduce check ablations test test-quick test-slurm bench bench-gpu cluster lab clean export packaged notebooks readme lock
+.PHONY: help setup reproduce check ablations test test-quick test-slurm site bench bench-gpu cluster lab clean export packaged notebooks readme lock
 
 help:
 	@echo "make reproduce PROFILE=tiny   data, pretraining, all tasks, tables, figures, one page (minutes)"
@@ -32,6 +32,7 @@ help:
 	@echo "make bench                    what is claimed about speed, measured (CPU)"
 	@echo "make bench-gpu                what this machine's graphics card does (8 minutes)"
 	@echo "make test-slurm               part of profile tiny through a Slurm of this machine, if it is installed"
+	@echo "make site                     all notebooks, the reference and the results as web pages"
 	@echo "make lab                      JupyterLab, on the page that lists all notebooks"
 	@echo "make clean                    remove runs and caches (keeps .venv; it is skipped while the lock is unchanged)"
 	@echo "for developers: make export (notebooks to package), notebooks (run them, keep outputs), readme, packaged, lock"
@@ -71,6 +72,10 @@ test-slurm: cluster
 # what `hiermovie reproduce --cluster` needs beside the other requirements
 cluster: setup
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r runs/cluster/requirements.lock
+
+# the notebooks, the reference and the results as pages: runs/site/html
+site: setup
+	@$(BIN)/python nbs/site/build.py
 
 lab: setup
 	$(BIN)/jupyter lab nbs/index.ipynb --notebook-dir=. --LabApp.app_settings_dir=$(CURDIR)/runs/lab $(if $(filter 0,$(shell id -u)),--allow-root)
