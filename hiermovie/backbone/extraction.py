@@ -214,7 +214,7 @@ def _normalized(frames, device):  # uint8 (B, T, S, S, 3) to float32 (B, 3, T, S
     clips = frames.to(device, non_blocking=True).float().div_(255).sub_(MEAN).div_(STD)
     return clips.permute(0, 4, 1, 2, 3)
 
-
+# %% ../../nbs/library/3_backbone/06_extraction.ipynb #cfcab4e5
 @torch.no_grad()
 def features_of(model, paths, cut: Cutting = Cutting(), tell=None):
     """Yields (path, features float32 (E, D), None), or (path, None, error) for a file that cannot
