@@ -60,21 +60,28 @@ def newest(table: pd.DataFrame) -> pd.DataFrame:  # work, ours, peer, ratio, lim
 # %% ../../nbs/library/7_results/10c_benchmarks.ipynb #31d7a3f1
 @as_written
 def show_ratios(table: pd.DataFrame):
-    "How many times better than the peer, one line for each piece of work, over measurements."
+    """How many times better than the peer: a line for each piece of work, a dot for each
+    measurement, the newest one dark.
+    """
     import matplotlib.pyplot as plt
 
     known = table[table.ratio.notna()]
-    measured = known.drop_duplicates("file").reset_index()
-    places = {name: k for k, name in enumerate(measured.file)}
-    names = [f"{r.time[:10]}\n{r.commit[:7]}\n{r.processor[:24]}" for r in measured.itertuples()]
-    fig, ax = plt.subplots(figsize=(8, 0.4 + 0.28 * max(8, known.work.nunique())))
-    for work, part in known.groupby("work", sort=False):
-        ax.plot(part.file.map(places), part.ratio, marker="o", ms=4, label=work)
-    ax.axhline(1, color="black", lw=0.8)
-    ax.set_yscale("log")
-    ax.set_xticks(range(len(names)), names, fontsize=7)
-    ax.set_ylabel("times as good as the peer")
-    ax.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    works, files = list(dict.fromkeys(known.work)), list(dict.fromkeys(known.file))
+    fig, ax = plt.subplots(figsize=(8, 0.9 + 0.26 * len(works)))
+    for row in known.itertuples():
+        newest_dot = row.file == known[known.work == row.work].file.iloc[-1]
+        age = (files.index(row.file) + 1) / len(files)
+        shade = 1.0 if newest_dot else 0.15 + 0.4 * age
+        ax.plot(row.ratio, works.index(row.work), "o", color="C0", alpha=shade)
+    ax.axvline(1, color="black", lw=0.8)
+    ax.set_xscale("log")
+    ticks = [t for t in (0.5, 1, 2, 5, 10, 20, 50, 100) if t <= 2 * known.ratio.max()]
+    ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    ax.minorticks_off()
+    ax.set_yticks(range(len(works)), works, fontsize=7)
+    ax.invert_yaxis()
+    ax.set_xlabel("times as good as the peer")
+    ax.grid(axis="x", lw=0.3)
     ax.spines[["top", "right"]].set_visible(False)
     fig.tight_layout()
     return fig
