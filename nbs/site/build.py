@@ -163,8 +163,10 @@ def entry(name: str, thing, home: str) -> str:
 
 
 def plain(words: str) -> str:
-    "A docstring as Markdown: what would be taken for markup is shown as it is."
-    return re.sub(r"([<>*_$\[\]{}])", r"\\\1", words)
+    "A docstring as Markdown: what would be taken for markup is shown as it is, outside of code."
+    parts = words.split("`")
+    parts[::2] = [re.sub(r"([<>*_$\[\]{}])", r"\\\1", part) for part in parts[::2]]
+    return "`".join(parts)
 
 
 def homes() -> dict:  # module -> notebook, both as paths
@@ -195,10 +197,8 @@ def write_reference() -> None:
 
 def results_page(profile: str) -> str:
     folder = ROOT / "runs/reference" / profile
-    parts = [f"# Results of profile {profile}\n", f"[The whole report](/{profile}/index.html)\n"]
-    parts[1] = (
-        f"<a href='../reports/{profile}/index.html'>The whole report</a>, with every claim.\n"
-    )
+    report = f"<a href='../reports/{profile}/index.html'>The whole report</a>"
+    parts = [f"# Results of profile {profile}\n", f"{report}, with every claim.\n"]
     names = dict(claims="Claims", ladder="Where the points are lost", efficiency="Labels")
     for figure, title in names.items():
         if (folder / f"{figure}.svg").exists():
