@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -36,16 +37,38 @@ def progress_file(plan: dict, name: str) -> Path:
     return Path(plan["out"]) / "notebooks" / ".progress" / f"{name}.json"
 
 # %% ../../nbs/library/base/15_execution.ipynb #002e741b
-def _own_kernel(folder: str):
-    "A kernel manager whose kernel is this Python; folder: for the files through which they talk."
+_WARM_KERNEL = """
+import gc
+import sys
+gc.disable()
+import pandas, torch
+from ipykernel.kernelapp import launch_new_instance
+gc.freeze()
+gc.enable()
+connection_file = sys.stdin.readline().strip()
+if connection_file:
+    launch_new_instance(["-f", connection_file])
+"""
+
+
+def _warm_kernel(cwd: str) -> subprocess.Popen:
+    "This Python in a session of its own: imports, and waits for the name of a connection file."
+    argv = [sys.executable, "-P", "-c", _WARM_KERNEL]
+    env = os.environ | {"JPY_PARENT_PID": str(os.getpid())}
+    return subprocess.Popen(
+        argv, stdin=subprocess.PIPE, cwd=cwd, env=env, start_new_session=True, text=True
+    )
+
+
+def _own_kernel(folder: str, process: subprocess.Popen):
+    "A kernel manager of a warm kernel; folder: for the files through which they talk."
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
 
-    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     place = f"{folder}/kernel.json"
 
     class OwnKernel(AsyncKernelManager):
-        kernel_spec = KernelSpec(argv=argv, display_name="Python", language="python")
+        kernel_spec = KernelSpec(argv=process.args, display_name="Python", language="python")
 
         def __init__(self, **kwargs):
             super().__init__(**kwargs)
@@ -53,27 +76,34 @@ def _own_kernel(folder: str):
             if len(place) < 90:  # systems allow some hundred letters for the name of such a file
                 self.transport, self.ip = "ipc", f"{place}-ipc"
 
+        async def _async_launch_kernel(self, kernel_cmd, **kwargs):
+            self.provisioner.process, self.provisioner.pgid = process, process.pid
+            process.stdin.write(f"{place}\n")
+            process.stdin.close()
+
     return OwnKernel
 
-
+# %% ../../nbs/library/base/15_execution.ipynb #29517a4d
 def run_notebook(notebook: Path, executed: Path, parameters: dict, cwd: str) -> None:
     "Run a notebook with papermill, its output going to the log. Raises what the notebook raises."
-    # builds a grammar for addresses that no notebook has, 1.6 s every time
-    sys.modules.setdefault("rfc3987_syntax", None)
-    from nbclient import NotebookClient
-    from papermill.execute import execute_notebook
+    with tempfile.TemporaryDirectory(prefix="hiermovie-") as folder, _warm_kernel(cwd) as process:
+        # builds a grammar for addresses that no notebook has, 1.6 s every time
+        sys.modules.setdefault("rfc3987_syntax", None)
+        from nbclient import NotebookClient
+        from papermill.execute import execute_notebook
 
-    NotebookClient.shutdown_kernel.default_value = (
-        "immediate"  # else the libraries are taken apart one by one, 2 s every time
-    )
+        NotebookClient.shutdown_kernel.default_value = (
+            "immediate"  # else the libraries are taken apart one by one, 2 s every time
+        )
 
-    def plain(path):  # papermill takes braces for a template
-        return str(path).replace("{", "{{").replace("}", "}}")
+        def plain(path):  # papermill takes braces for a template
+            return str(path).replace("{", "{{").replace("}", "}}")
 
-    shown = dict(log_output=True, progress_bar=False, autosave_cell_every=2, start_timeout=300)
-    with tempfile.TemporaryDirectory(prefix="hiermovie-") as folder:
+        shown = dict(log_output=True, progress_bar=False, autosave_cell_every=2, start_timeout=300)
         kernel = dict(
-            kernel_name="python3", language="python", kernel_manager_class=_own_kernel(folder)
+            kernel_name="python3",
+            language="python",
+            kernel_manager_class=_own_kernel(folder, process),
         )
         execute_notebook(plain(notebook), plain(executed), parameters, cwd=cwd, **shown, **kernel)
 
