@@ -53,8 +53,8 @@ __getattr__, __dir__, __all__ = door(
         run_pretrain
     """,
     extraction="""
-        vidsitu_times Cutting prefetch keep_freed_memory features_of video_features
-        write_job extract read_coverage run_extract
+        vidsitu_times Cutting keep_freed_memory features_of video_features write_job extract
+        read_coverage run_extract
     """,
     probes="""
         spread_starts square_crops probe_features knn_vote retrieval_at linear_probe

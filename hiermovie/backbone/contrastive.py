@@ -113,7 +113,7 @@ class TwoViews(VideoClips):
         return self.read(self.paths[i], [looped(s, self.clip_s, self.T, length) for s in starts])
 
     def decoded(self, i):
-        return tuple(torch.from_numpy(f).permute(0, 3, 1, 2) for f in self.frames(i))
+        return tuple(torch.as_tensor(f).permute(0, 3, 1, 2) for f in self.frames(i))
 
     def augmented(self, i, epoch, decoded):
         return tuple(

@@ -42,6 +42,7 @@ from hiermovie.base import (
     load_weights,
     lock_folder,
     pick_device,
+    prefetch,
     process_group,
     rank,
     read_json,
@@ -54,7 +55,7 @@ from hiermovie.base import (
     write_json,
     write_table,
 )
-from ..video import LabelledClips, Memory, VideoClips, VideoInfo, read_clips
+from ..video import CardReader, LabelledClips, Memory, VideoClips, VideoInfo, read_clips
 
 # %% ../../nbs/library/3_backbone/05_pretraining.ipynb #37053e25
 @settings
@@ -102,6 +103,7 @@ class PretrainConfig:
     motion_width: Count = 0  # modist: channels of its stem; 0: half of width; MaCLR: an eighth
     workers: Count = 0  # decoding processes, per training process
     augment_on: Literal["workers", "device"] = "workers"  # device: on the card, the same draws
+    decode_on: Literal["workers", "device"] = "workers"  # device: with torchcodec; see 02a_card
     memory: bool = False  # keep decoded videos (in each decoding process)
     optimizer: Literal[OPTIMIZERS] = "adamw"
     accumulate: Whole = 1
@@ -118,11 +120,20 @@ class PretrainConfig:
             raise InputError(
                 f"short_side {list(sides)}: expected two sizes, from and to, not below {self.size}"
             )
+        if self.decode_on == "device":
+            self.need_card_decoding()
         if self.network != "slow" and (self.stem_kernel, self.stem_stride) != (1, 1):
             raise InputError(
                 f"stem_kernel {self.stem_kernel}, stem_stride {self.stem_stride}: of the network "
                 f"slow, not of {self.network}"
             )
+
+    def need_card_decoding(self) -> None:
+        "Raises `InputError` where frames on the card would be of no use."
+        if self.augment_on != "device" or self.workers or self.memory:
+            raise InputError("decode_on device: needs augment_on device, no workers and no memory")
+        if self.objective == "modist":
+            raise InputError("decode_on device: modist needs frames on processors, for their flow")
 
 # %% ../../nbs/library/3_backbone/05_pretraining.ipynb #91d39b72
 def config_from(
@@ -217,6 +228,12 @@ def _modist(cfg, net, videos, infos, **shared) -> Pretraining:
 OBJECTIVES = {"supervised": _supervised, "cvrl": _cvrl, "moco": _moco, "modist": _modist}
 
 
+def _reader(cfg: PretrainConfig):  # called like `read_clips`
+    if cfg.decode_on == "device":
+        return CardReader(pick_device())
+    return Memory() if cfg.memory else read_clips
+
+
 def build(
     cfg: PretrainConfig,
     videos: pd.DataFrame,  # video_id, label, path, and what `VideoInfo` has
@@ -226,7 +243,7 @@ def build(
     infos = {path: VideoInfo(*row) for path, row in zip(videos.path, rows, strict=True)}
     shared = dict(T=cfg.frames, size=cfg.size, clip_s=cfg.clip_s, seed=cfg.seed)
     seed_all(cfg.seed, "weights", cfg.objective)
-    read = Memory() if cfg.memory else read_clips
+    read = _reader(cfg)
     network = _network(cfg)
     if cfg.start:
         load_weights(network, read_tensors(cfg.start)[0], cfg.start)
@@ -294,21 +311,23 @@ def pretrain(folder: str | Path, tensorboard: str | None = None) -> None:
 
 # %% ../../nbs/library/3_backbone/05_pretraining.ipynb #20c52310
 class DeviceBatches(Batches):
-    "Batches of clips that worker processes decode and this process's device augments."
+    "Batches of clips that this process's device augments; workers decode them, or the device."
 
     def __init__(self, data: VideoClips, *args, **more):
         data.augment_later = True
         super().__init__(data, *args, collate=list, **more)
 
     def __call__(self, epoch: int, first: int = 0):
-        for items in super().__call__(epoch, first):
+        decoded = super().__call__(epoch, first)
+        for items in decoded if self.workers else prefetch(decoded):
             yield self.data.finished(to_device(items, pick_device()))
 
 
 def batches_of(data: VideoClips, cfg: PretrainConfig, size: int | None = None) -> Batches:
     "The batches of a training, or smaller ones; the last one of an epoch is dropped."
     kind = DeviceBatches if cfg.augment_on == "device" else Batches
-    return kind(data, size or cfg.batch, cfg.seed, cfg.workers, drop_last=True)
+    pinned = cfg.decode_on == "workers"  # clips that were decoded on the card are there already
+    return kind(data, size or cfg.batch, cfg.seed, cfg.workers, drop_last=True, pinned=pinned)
 
 # %% ../../nbs/library/3_backbone/05_pretraining.ipynb #4fd97e1c
 def take_precise_statistics(

@@ -61,8 +61,8 @@ __getattr__, __dir__, __all__ = door(
     execution="stage_arguments progress_file run_notebook main",
     progress="in_words Progress progress_words read_progress steps_of",
     training="""
-        SCHEDULES rate_factor Batches mine_of LARS OPTIMIZERS make_optimizer save_state
-        load_state FitOptions to_device Stepper COLUMNS fit show_log
+        SCHEDULES rate_factor Batches mine_of prefetch LARS OPTIMIZERS make_optimizer
+        save_state load_state FitOptions to_device Stepper COLUMNS fit show_log
     """,
     training_results="loss_summary loss_sentences",
     intervals="wilson youtube_of draws interval bootstrap paired_bootstrap holm",

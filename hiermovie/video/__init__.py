@@ -16,9 +16,10 @@ __getattr__, __dir__, __all__ = door(
         recent_index seek_zero
     """,
     frames="""
-        VideoInfo probe frames_in_order stream_clips read_clips read_frames Memory
-        decode_whole
+        VideoInfo probe frames_in_order stream_clips read_clips read_frames frame_numbers
+        Memory decode_whole
     """,
+    card="CardReader",
     clips="MEAN STD clip_times within looped to_clip show_frames",
     collections="""
         SUFFIXES list_videos find_videos named_videos video_path inspect_videos

@@ -36,7 +36,7 @@ class VideoClips(torch.utils.data.Dataset):
         size: int = 64,
         clip_s: float = 2.0,
         seed: int = 0,
-        read=read_clips,  # or a `Memory`
+        read=read_clips,  # or a `Memory`, a `CardReader`
     ):
         self.paths, self.infos = list(infos), infos
         self.T, self.size, self.clip_s = T, size, clip_s
@@ -98,7 +98,7 @@ class LabelledClips(VideoClips):
         draw = rng(self.seed, "labelled", self.epoch, i).random() if self.train else 0.5
         times = looped(max(0.0, length - self.clip_s) * draw, self.clip_s, self.T, length)
         frames = self.read(path, [times], None if self.train else self.size)[0]
-        return (torch.from_numpy(frames).permute(0, 3, 1, 2),)
+        return (torch.as_tensor(frames).permute(0, 3, 1, 2),)
 
     def augmented(self, i, epoch, decoded):
         (x,), keys = decoded, (self.seed, "labelled", epoch, i)

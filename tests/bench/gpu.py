@@ -8,6 +8,8 @@ script works, and its numbers mean nothing.
 
 import argparse
 import copy
+import statistics
+import tempfile
 import time
 import warnings
 from dataclasses import dataclass, replace
@@ -15,8 +17,10 @@ from datetime import date
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from loading import write
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
@@ -43,7 +47,7 @@ from hiermovie.contextualizer import (
     MaskPrediction,
     Targets,
 )
-from hiermovie.video import seeded, to_clip
+from hiermovie.video import CardReader, read_clips, seeded, to_clip
 
 CLASSES = 400
 
@@ -318,6 +322,26 @@ def augmentation(s: Sizes, device: str) -> list:
     return rows
 
 
+def decoding(s: Sizes, device: str) -> list:
+    "Two clips from each of four videos of ten seconds: one processor core, and torchcodec."
+    readers = {"one core": read_clips, f"torchcodec on {device}": CardReader(device)}
+    clips, rows = [np.linspace(start, start + 2, s.frames) for start in (1.0, 6.0)], []
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{k}.mp4" for k in range(4)]
+        for k, path in enumerate(paths):
+            write(path, k)
+        for name, read in readers.items():
+            took = []
+            for _ in range(s.repeats):
+                began = time.perf_counter()
+                for path in paths:
+                    read(path, clips)
+                took.append(time.perf_counter() - began)
+            seconds = statistics.median(took)
+            rows.append({"decoder": name, "seconds": seconds, "clips/s": 8 / seconds})
+    return rows
+
+
 def contextualizer(s: Sizes, device: str) -> list:
     "A step of mask prediction: 64 sequences of 30 events."
     rows, features = [], torch.randn(64, 30, s.features, device=device)
@@ -397,6 +421,7 @@ def measure(s: Sizes, device: str, minutes: float, path: Path) -> dict:
     kept.part("kernels", partial(kernels, s, device, best), needs=30)
     kept.part("extraction", partial(extraction, s, device), needs=30)
     kept.part("augmentation", partial(augmentation, s, device), needs=30)
+    kept.part("decoding", partial(decoding, s, device), needs=30)
     kept.part("memory", partial(memory, s, device, best), needs=30)
     kept.part("contextualizer", partial(contextualizer, s, device), needs=20)
     kept.part("optimizers", partial(optimizers, s, device), needs=20)
