@@ -20,7 +20,7 @@ export HOME := $(CURDIR)/.home
 $(shell mkdir -p "$(CURDIR)/.home")
 endif
 
-.PHONY: help setup reproduce check ablations test test-quick test-slurm site bench bench-gpu cluster lab clean export packaged notebooks readme lock
+.PHONY: help setup reproduce check ablations class course test test-quick test-slurm site bench bench-gpu cluster lab clean export packaged notebooks readme lock
 
 help:
 	@echo "make reproduce PROFILE=tiny   data, pretraining, all tasks, tables, figures, one page (minutes)"
@@ -33,6 +33,8 @@ help:
 	@echo "make bench-gpu                what this machine's graphics card does (8 minutes)"
 	@echo "make test-slurm               part of profile tiny through a Slurm of this machine, if it is installed"
 	@echo "make site                     all notebooks, the reference and the results as web pages"
+	@echo "make class                    small data and checkpoints for the lessons (a minute)"
+	@echo "make course                   slides, handouts, students' notebooks, nbgrader: runs/course"
 	@echo "make lab                      JupyterLab, on the page that lists all notebooks"
 	@echo "make clean                    remove runs and caches (keeps .venv; it is skipped while the lock is unchanged)"
 	@echo "for developers: make export (notebooks to package), notebooks (run them, keep outputs), readme, packaged, lock"
@@ -72,6 +74,14 @@ test-slurm: cluster
 # what `hiermovie reproduce --cluster` needs beside the other requirements
 cluster: setup
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r runs/cluster/requirements.lock
+
+# what the lessons read: a world of 20 MB and small trained checkpoints
+class: setup
+	@$(BIN)/hiermovie reproduce --profile class $(if $(CORES),--cores $(CORES))
+
+# from the lessons: slides, handouts, notebooks without solutions, assignments
+course: setup
+	@$(BIN)/python -c "from hiermovie.course import write_course; print(*write_course('runs/course'), sep='\n')"
 
 # the notebooks, the reference and the results as pages: runs/site/html
 site: setup

@@ -30,6 +30,7 @@ BELOW = {
     "results": "base video backbone contextualizer vidsitu lvu",
     "data": "base video vidsitu lvu",
     "app": "base video backbone contextualizer vidsitu lvu results data",
+    "course": "base video backbone contextualizer vidsitu lvu results data app minimovies",
 }
 
 

@@ -49,8 +49,9 @@ CHAPTERS = [
     ("library/7_results", "7 Results: tables, figures, claims"),
     ("library/8_app", "8 App: command line, your own film"),
     ("stages", "Stages: the reproduction, step by step"),
-    ("lessons", "Lessons"),
+    ("lessons", "Lessons, and appendices to them"),
     ("guides", "Guides"),
+    ("library/9_course", "9 Course: what stands behind the lessons"),
     ("library/data", "Data: the real data sets (when you need it)"),
     ("library/base", "Base: files, runs, training (when you need it)"),
 ]

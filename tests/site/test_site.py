@@ -110,7 +110,7 @@ def test_buttons_come_from_one_setting(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["build.py", str(tmp_path)])
     import build
 
-    notebook = ROOT / "nbs/lessons/0_words.ipynb"
+    notebook = ROOT / "nbs/lessons/a_words.ipynb"
     assert build.places(notebook) == ""  # the address of settings.ini is not one of GitHub
     known = dict(git_url="https://github.com/someone/film", branch="main")
     monkeypatch.setattr(build, "setting", known.get)
