@@ -49,7 +49,7 @@ CHAPTERS = [
     ("library/7_results", "7 Results: tables, figures, claims"),
     ("library/8_app", "8 App: command line, your own film"),
     ("stages", "Stages: the reproduction, step by step"),
-    ("lessons", "Lessons, and appendices to them"),
+    ("lessons", "Lessons"),
     ("guides", "Guides"),
     ("library/9_course", "9 Course: what stands behind the lessons"),
     ("library/data", "Data: the real data sets (when you need it)"),

@@ -90,6 +90,8 @@ def as_slides(lesson):  # notebook nodes
     for cell in slides.cells:
         heading = cell.cell_type == "markdown" and cell.source.startswith("#")
         kind = "slide" if heading else "subslide"
+        if tagged(cell, "exercise"):  # on the slide that asks, and without "not yet"
+            kind, cell.outputs = "-", []
         cell.metadata["slideshow"] = dict(slide_type=kind)
         if cell.cell_type == "markdown":
             cell.source = with_formulas(cell.source)

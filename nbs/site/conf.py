@@ -20,6 +20,7 @@ html_css_files = ["site.css"]
 html_favicon = "_static/icon.svg"
 html_extra_path = ["extra"]
 html_math_renderer = "mathml"
+nb_ipywidgets_js = {}  # widgets are shown in JupyterLab only; their scripts would be fetched
 html_show_copyright = False
 html_copy_source = False
 suppress_warnings = ["myst.header"]

@@ -101,9 +101,10 @@ def test_all_material_by_one_call(tmp_path):
 
 @pytest.mark.slow
 @by_name
-def test_a_lesson_runs_and_its_checks_say_what_they_should(path):
+def test_a_lesson_runs_and_its_checks_say_what_they_should(path, monkeypatch):
     from nbclient import NotebookClient
 
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # other tests run beside it
     lesson = read_lesson(path)
     place = dict(metadata=dict(path=str(path.parent)))
     NotebookClient(lesson, timeout=900, kernel_name="python3", resources=place).execute()
