@@ -17,7 +17,7 @@ from ..base import InputError, repository_root
 _BUSY = "another reproduction is writing there"
 
 
-def run_command(*words: str, wait_s: float = 2.0) -> str:
+def run_command(*words: str) -> str:
     """What `hiermovie` says to these words; waits while another reproduction is at work in the same
     folder. `InputError` with the last line of its message when it fails.
     """
@@ -29,7 +29,7 @@ def run_command(*words: str, wait_s: float = 2.0) -> str:
         if _BUSY not in done.stderr:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise InputError(f"hiermovie {' '.join(words)}: {last}")
-        time.sleep(wait_s)
+        time.sleep(2)
 
 # %% ../../nbs/library/9_course/10_class_data.ipynb #44042424
 def class_run(name: str) -> Path:

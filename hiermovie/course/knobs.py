@@ -20,11 +20,10 @@ from ..minimovies import World, make_movie, render, shots_of, tell, write_video
 def small_story(
     world: World,
     number: int = 0,  # of the movie
-    events: int = 8,
 ) -> tuple:  # (movie, its events)
-    "A story of the world."
+    "A story of eight events."
     movie = make_movie(world, "movieclips", number)
-    return movie, tell(movie, events, world)
+    return movie, tell(movie, 8, world)
 
 
 def film_bytes(world: World, movie, events: list) -> bytes:

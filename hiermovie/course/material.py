@@ -48,7 +48,7 @@ def _grading(name: str, **more) -> dict:  # nbgrader's metadata, version 3 of it
     return dict(schema_version=3, grade_id=name, **kind | more)
 
 
-def _number_of(cell) -> str:
+def _number_of(cell) -> tuple:  # (number of the exercise, name of its answer), as texts
     found = re.search(r"check\((\d+), (\w+)\)", cell.source)
     if not found:
         raise InputError(f"an exercise without check(number, answer): {cell.source[:40]!r}")

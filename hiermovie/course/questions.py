@@ -36,11 +36,10 @@ def read_questions(
 def question_list(
     lesson: int,
     answers: bool = False,
-    file: str | Path | None = None,  # see `read_questions`
 ) -> str:  # Markdown
     "The questions of a lesson, numbered; each answer below its question."
     lines = []
-    for number, (question, answer) in enumerate(read_questions(lesson, file), 1):
+    for number, (question, answer) in enumerate(read_questions(lesson), 1):
         lines.append(f"{number}. {question}" + (f"  \n   *{answer}*" if answers else ""))
     return "\n".join(lines)
 
