@@ -39,7 +39,7 @@ __getattr__, __dir__, __all__ = door(
     questions="read_questions question_list show_questions",
     knobs="small_story film_bytes KNOBS story_lines knobs_page show_knobs",
     material="""
-        tagged read_lesson for_students for_nbgrader as_slides slides_page as_handout
-        handout_page lesson_files write_course
+        tagged read_lesson for_students for_nbgrader as_slides slides_page copy_reveal
+        as_handout handout_page lesson_files write_course
     """,
 )
