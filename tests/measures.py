@@ -82,9 +82,10 @@ def imports(notebook):
 
 
 def public_names(notebook):
-    """Names without an underscore that a notebook defines for others."""
+    """Names that a notebook defines for others: without an underscore, and not by `exporti`."""
     names = []
-    for node in (n for cell in exported_cells(notebook) for n in ast.parse(cell).body):
+    public = [cell for cell in exported_cells(notebook) if not cell.startswith("#| exporti")]
+    for node in (n for cell in public for n in ast.parse(cell).body):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             names.append(node.name)
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):

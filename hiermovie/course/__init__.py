@@ -11,30 +11,16 @@ from ..base.doors import door
 __getattr__, __dir__, __all__ = door(
     __name__,
     exercises="Verdict NOT_ANSWERED Number Choice Function Exercises",
-    first_exercises="WHAT_CHANGES AGAIN LOSS_OF_GUESSING ONE_EVENT SAME_NUMBERS LESSON_0",
-    film_exercises="NUMBERS SHOWN CUT_INSIDE CUT CHANGE UNTRAINED LESSON_1",
-    contrast_exercises="""
-        SIMILARITY GUESSING PERFECT ANY_LENGTH MEAN_GAP HIDES_MOTION LARGE_BATCH LESSON_2
-    """,
-    pathway_exercises="SLOW_FRAMES WHICH_FRAMES COST LATERAL HALF_ROUND BACKWARDS LESSON_3",
-    teacher_exercises="""
-        KEY_STAYS GUESSING_IN_QUEUE HALF_LIFE FOLLOW FASTER_STUDENT NO_LEAK TURNING_CAMERA
-        LESSON_4
-    """,
-    hiding_exercises="""
-        HIDDEN_VERB ONE_NEIGHBOUR KNOWS_THE_VERB BLUR NEEDS_TWO OWN_FILM LESSON_5
-    """,
-    asking_exercises="""
-        ALWAYS_LOOK MACRO_RECALL SWAPPED WELDER ALL_TOGETHER TEN_LINKS OTHER_WORDS LESSON_6
-    """,
-    minute_exercises="""
-        ANSWER WINDOWS COMPARISONS OF_42 MEAN_RANK SAME_MISTAKES IMPOSSIBLE LESSON_7
-    """,
-    truth_exercises="""
-        OF_A_SHARE ONE_BACKBONE THREE_BACKBONES INTERVAL HOLM NEVER_SEEN CHOSEN_ON_TEST
-        LESSON_8
-    """,
-    whole_exercises="STEPS SIZE OF_200 TOP_K FEWER_FOUND PRETRAINED LESSON_9",
+    first_exercises="LESSON_0",
+    film_exercises="LESSON_1",
+    contrast_exercises="LESSON_2",
+    pathway_exercises="LESSON_3",
+    teacher_exercises="LESSON_4",
+    hiding_exercises="LESSON_5",
+    asking_exercises="LESSON_6",
+    minute_exercises="LESSON_7",
+    truth_exercises="LESSON_8",
+    whole_exercises="LESSON_9",
     class_data="run_command class_run",
     questions="read_questions question_list show_questions",
     knobs="small_story film_bytes KNOBS story_lines knobs_page show_knobs",
