@@ -268,12 +268,14 @@ def _tell_end(plan: dict, names: list, began: float) -> None:
 def profile_lines(
     name: str,  # of a profile, or a .yaml file
 ) -> list:  # one line for each run
-    "The runs of a profile with their stages, and its sweeps."
+    "The runs of a profile with their stages and the runs that they read, and its sweeps."
     path = find_profile(name)
     runs = read_profile(path, "nbs/stages", True)
-    width = max(map(len, runs))
+    width, stages = max(map(len, runs)), max(len(run["stage"]) for run in runs.values())
     plain = [
-        f"{n:{width}}  {run['stage']}" for n, run in runs.items() if not n.startswith("sweep-")
+        f"{n:{width}}  {run['stage']:{stages}}  {', '.join(run['needs'])}".rstrip()
+        for n, run in runs.items()
+        if not n.startswith("sweep-")
     ]
     sweeps = [n for n, run in runs.items() if run["stage"] == "60_ablations"]
     return plain + [f"{n:{width}}  a sweep, made only when it is named" for n in sweeps]

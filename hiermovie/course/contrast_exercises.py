@@ -37,7 +37,7 @@ GUESSING = Number(
 
 PERFECT = Number(
     -np.log(np.exp(1) / (np.exp(1) + 14 * np.exp(-1))),
-    "1.06: far from 0, although nothing could be better. A loss alone does not say how good it is",
+    "1.06: far from 0, although nothing could be better. At 0.1 the same position has nearly 0",
     (
         (0.0, "the others still have weight: each of the 14 has exp(-1)"),
         (
@@ -67,6 +67,10 @@ def _over_the_batch(z1, z2, temperature):
     return _of_unnormalized(F.normalize(z1, dim=0), F.normalize(z2, dim=0), temperature)
 
 
+def _by_one_length(z1, z2, temperature):
+    return _of_unnormalized(z1 / z1.norm(), z2 / z2.norm(), temperature)
+
+
 ANY_LENGTH = Function(
     nt_xent,
     (_vectors(0), _vectors(1)),
@@ -74,6 +78,7 @@ ANY_LENGTH = Function(
     (
         (_of_unnormalized, "the result still depends on the lengths of the vectors"),
         (_over_the_batch, "you normalize columns; each row (dim=1) is a vector"),
+        (_by_one_length, "each row needs its own length, not one for the whole array"),
     ),
 )
 
@@ -91,10 +96,10 @@ MEAN_GAP = Number(
 
 HIDES_MOTION = Choice(
     "b",
-    "whether somebody runs is seen only in the order of the frames",
+    "both show the same pictures, and only their order tells them apart",
     (
         ("a", "a crop hides a part of the picture, but movement is seen in the rest"),
-        ("c", "in the mirror, somebody who runs still runs"),
+        ("c", "in the mirror, somebody who sits down still sits down"),
     ),
 )
 
@@ -103,7 +108,7 @@ LARGE_BATCH = Choice(
     "more candidates, some of them hard: to find the partner, a feature must say more",
     (
         ("a", "true of all training, but it is not what makes this game harder"),
-        ("c", "that is the price, not the reason"),
+        ("c", "the temperature is a setting; it stays as it is"),
     ),
 )
 

@@ -6,6 +6,7 @@
 __all__ = ['NOT_ANSWERED', 'Verdict', 'Number', 'Choice', 'Function', 'Exercises']
 
 # %% ../../nbs/library/9_course/01_exercises.ipynb #2feb98bd
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +33,9 @@ class Verdict:
 
 NOT_ANSWERED = Verdict(
     False, "write your answer in place of the three dots, and run the cell again"
+)
+_NOTHING_RETURNED = Verdict(
+    False, f"{NOT_ANSWERED.words} (if you have: your function returns nothing; end it with return)"
 )
 
 # %% ../../nbs/library/9_course/01_exercises.ipynb #457762d6
@@ -68,13 +72,18 @@ class Number:
         for wrong, words in self.traps:
             if _close(answer, wrong, self.within):
                 return Verdict(False, words)
+        return Verdict(False, self._what_is_wrong(answer))
+
+    def _what_is_wrong(self, answer) -> str:  # where no trap says it
         expected, given = np.shape(_as_numbers(self.truth)), np.shape(_as_numbers(answer))
+        if not expected and given:
+            return "one number is expected; in Python 1,000 is a pair, write 1000"
         if expected != given:
-            return Verdict(False, f"the shape is {given}, expected {expected}")
-        if not expected:
-            side = "large" if float(answer) > float(self.truth) else "small"
-            return Verdict(False, f"{float(answer):.4g} is too {side}")
-        return Verdict(False, "the shape is right, the numbers are not")
+            return f"the shape is {given}, expected {expected}"
+        if expected:
+            return "the shape is right, the numbers are not"
+        side = "large" if float(answer) > float(self.truth) else "small"
+        return f"{float(answer):.4g} is too {side}"
 
 # %% ../../nbs/library/9_course/01_exercises.ipynb #75a2d987
 @dataclass(frozen=True)
@@ -87,7 +96,7 @@ class Choice:
 
     def judge(self, answer) -> Verdict:
         said = dict(self.traps)
-        letter = str(answer).strip().lower()[:1]
+        letter = str(answer).strip(" (").lower()[:1]
         if letter == self.truth:
             return Verdict(True, self.why)
         return Verdict(
@@ -105,36 +114,39 @@ class Function:
     traps: tuple = ()  # of (wrong function, what to say)
     within: float = 0.001
 
-    def _same(self, answer: Callable, other: Callable) -> list:  # a bool for each case
-        return [_close(answer(*case), other(*case), self.within) for case in self.cases]
+    def _results(self, function: Callable) -> list:  # one for each case
+        return [function(*copy.deepcopy(case)) for case in self.cases]
+
+    def _same(self, results: list, function: Callable) -> list:  # a bool for each case
+        others = self._results(function)
+        return [_close(a, b, self.within) for a, b in zip(results, others, strict=True)]
 
     def judge(self, answer) -> Verdict:
         if not callable(answer):
             return Verdict(False, f"a function is expected, not {type(answer).__name__}")
         try:
-            if all(answer(*case) is None for case in self.cases):
-                return NOT_ANSWERED
-            same = self._same(answer, self.truth)
+            results = self._results(answer)
         except Exception as e:
             # whatever a student's function raises
             return Verdict(False, f"your function raises {type(e).__name__}: {e}")
+        if all(result is None for result in results):
+            return _NOTHING_RETURNED
+        same = self._same(results, self.truth)
         if all(same):
             return Verdict(True, self.why)
         for wrong, words in self.traps:
-            if all(self._same(answer, wrong)):
+            if all(self._same(results, wrong)):
                 return Verdict(False, words)
         n = same.index(False)
-        case, given, expected = self.cases[n], answer(*self.cases[n]), self.truth(*self.cases[n])
-        return Verdict(
-            False, f"for {_short(case)} it gives {_short(given)}, expected {_short(expected)}"
-        )
+        case, expected = _short(self.cases[n]), _short(self._results(self.truth)[n])
+        return Verdict(False, f"for {case} it gives {_short(results[n])}, expected {expected}")
 
 
 def _short(x) -> str:
     if isinstance(x, torch.Tensor | np.ndarray) and np.prod(x.shape) > 6:
         return f"an array of shape {tuple(x.shape)}"
     if isinstance(x, torch.Tensor):
-        return str(np.round(x.detach().numpy(), 4).tolist())
+        return str(np.round(x.detach().double().numpy(), 4).tolist())
     if isinstance(x, tuple):
         return "(" + ", ".join(map(_short, x)) + ")"
     if isinstance(x, set | frozenset):

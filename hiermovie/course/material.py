@@ -58,7 +58,8 @@ def _number_of(cell) -> tuple:  # (number of the exercise, name of its answer), 
 
 
 def _between_lines(solution) -> str:
-    kept = re.sub(r"\n*check\(\d+, \w+\)\s*$", "", solution.source)
+    without_comment = re.sub(r"^# a solution.*\n", "", solution.source)
+    kept = re.sub(r"\n*check\(\d+, \w+\)\s*$", "", without_comment)
     return f"### BEGIN SOLUTION\n{kept}\n### END SOLUTION"
 
 

@@ -16,6 +16,7 @@ SLOW_FRAMES = Number(
     "every fourth of 32",
     (
         (28, "the slow pathway does not drop 4 frames: it takes one in 4"),
+        (4, "that is alpha, the step from one frame to the next"),
         (128, "it sees fewer frames than the fast one, not more"),
         (32, "that is what the fast pathway sees"),
     ),
@@ -50,6 +51,8 @@ COST = Number(
         (4 / 8, "channels count twice, those that come in and those that go out"),
         (1 / 64, "there are four times as many frames"),
         (1 / 32, "the fast pathway has 4 times as many frames, not twice"),
+        (1 / 256, "more frames are more work: multiply by 4"),
+        (6.25, "a part, not per cent: 0.0625"),
     ),
 )
 
@@ -69,7 +72,10 @@ HALF_ROUND = Choice(
     "eight pixels to the left and eight to the right end at the same place, on the same line",
     (
         ("a", "where is a shape after 8 pixels to the right, and where after 8 to the left?"),
-        ("c", "something can be told: shapes that move sideways stay at their height"),
+        (
+            "c",
+            "something is in the frames: what moves sideways stays at its height",
+        ),
     ),
 )
 

@@ -23,14 +23,16 @@ KEY_STAYS = Number(
 )
 
 GUESSING_IN_QUEUE = Number(
-    np.log(4097),
-    "4,096 keys and the partner: 8.318",
+    np.log(101),
+    "100 keys and the partner: 4.615",
     (
-        (np.log(4096) / np.log(2), "the natural logarithm is meant"),
-        (1 / 4097, "that is the partner's share; the loss is minus its logarithm"),
-        (4097.0, "take the logarithm"),
+        (np.log(100), "the partner is a candidate, too: count it"),
+        (np.log(199), "that is the formula of lesson 2, for a batch; here there is a queue"),
+        (np.log2(101), "the natural logarithm is meant"),
+        (1 / 101, "that is the partner's share; the loss is minus its logarithm"),
+        (101.0, "take the logarithm"),
     ),
-    within=1e-4,
+    within=5e-4,
 )
 
 HALF_LIFE = Number(
@@ -72,7 +74,10 @@ FASTER_STUDENT = Choice(
     "a",
     "without a slow copy, keys are as old as they are: the faster the student, the more foreign",
     (
-        ("b", "with 0.99 the teacher is a hundred steps behind, as before"),
+        (
+            "b",
+            "most of the teacher still stays what it was while a key waits",
+        ),
         ("c", "the slow copy is there because it does not change as fast"),
     ),
 )
@@ -81,7 +86,7 @@ NO_LEAK = Choice(
     "b",
     "only the numbers of the clip itself enter; no other clip can be seen in the output",
     (
-        ("a", "where it stands does not matter: the mean is still that of other clips"),
+        ("a", "where it stands does not matter: the mean is still one over other clips"),
         ("c", "then the mean of both clips is subtracted, and each tells about the other"),
     ),
 )

@@ -53,7 +53,7 @@ def test_there_are_ten_lessons_with_five_exercises_or_more_and_ten_questions():
         lesson = read_lesson(path)
         text = "\n".join(c.source for c in lesson.cells if c.cell_type == "markdown")
         assert len(exercises_of(lesson)) == len(CHECKS[number].known) >= 5, path.stem
-        assert text.count("<details><summary>Hint</summary>") == len(CHECKS[number].known)
+        assert text.count("<details><summary>Hint</summary>\n\n") == len(CHECKS[number].known)
         assert {"(do)", "(change)", "(invent)"} <= {w for w in text.split() if w[0] == "("}
         assert len(read_questions(number, ROOT / "nbs/lessons/questions.yaml")) == 10
         assert "**Time**" in lesson.cells[0].source and "**Afterwards" in lesson.cells[0].source
@@ -62,7 +62,11 @@ def test_there_are_ten_lessons_with_five_exercises_or_more_and_ten_questions():
 @by_name
 def test_a_class_gets_no_solutions(path):
     lesson = read_lesson(path)
-    solutions = [c.source for c in lesson.cells if tagged(c, "solution")]
+    folded = dict(source_hidden=True, outputs_hidden=True)
+    answers = [c for c in lesson.cells if tagged(c, "solution")]
+    assert all(c.metadata["jupyter"] == folded and tagged(c, "hide-cell") for c in answers)
+    assert all(c.source.startswith("# a solution: open it") for c in answers)
+    solutions = [c.source for c in answers]
     students = for_students(lesson)
     nbformat.validate(students)
     left = "\n".join(cell.source for cell in students.cells)
