@@ -90,6 +90,8 @@ TEN_LINKS = Number(
         (4 / 25, "five mentions have 5 * 4 / 2 = 10 links"),
         (0.6, "three links of the first person and one of the second: four, not six"),
         (0.3, "the second person has a link, too"),
+        (4.0, "four are true; as a share of the ten?"),
+        (0.5, "the harmonic mean comes later; count the true ones among the ten links"),
     ),
 )
 

@@ -26,6 +26,7 @@ ONE_NEIGHBOUR = Number(
         (1 / 8, "the event before leaves only two of the eight verbs"),
         (1.0, "the direction is not known from one event"),
         (0.25, "there are two possibilities, not four"),
+        (50.0, "as a share, from 0 to 1"),
     ),
 )
 
@@ -34,10 +35,12 @@ KNOWS_THE_VERB = Number(
     "one of about 13 events with that verb: 0.075, although nothing could be understood better",
     (
         (1 / 8, "an eighth of the *others* have the verb; how many are that among 99?"),
+        (1 / 12, "about twelve *others* have the verb; the event itself is one more"),
         (8 / 100, "nearly: the true event is there for certain, only the 99 others are drawn"),
         (0.01, "that is the chance of somebody who does not know the verb"),
         (1.0, "twelve others have the same verb and cannot be told from it"),
     ),
+    within=0.03,
 )
 
 BLUR = Number(
@@ -67,7 +70,7 @@ OWN_FILM = Choice(
     "events of the same film have the same colour, so it does not help in choosing",
     (
         ("b", "a shortcut that pays is learned better with time"),
-        ("c", "a larger network takes the shortcut as gladly"),
+        ("c", "a larger network takes the shortcut just as well"),
     ),
 )
 

@@ -70,15 +70,12 @@ FOLLOW = Function(
 )
 
 # %% ../../nbs/library/9_course/04_teacher_exercises.ipynb #a3bb43b8
-FASTER_STUDENT = Choice(
-    "a",
-    "without a slow copy, keys are as old as they are: the faster the student, the more foreign",
+SHORT_QUEUE = Choice(
+    "c",
+    "0.9 to the power of 8 is 0.43: what counts is m and the stay in the queue together",
     (
-        (
-            "b",
-            "most of the teacher still stays what it was while a key waits",
-        ),
-        ("c", "the slow copy is there because it does not change as fast"),
+        ("a", "too fast for a stay of 32 steps; how much of it is left after 8?"),
+        ("b", "fewer keys make it easier, but does that keep it from learning? Try it"),
     ),
 )
 
@@ -108,7 +105,7 @@ LESSON_4 = Exercises(
         2: GUESSING_IN_QUEUE,
         3: FOLLOW,
         4: HALF_LIFE,
-        5: FASTER_STUDENT,
+        5: SHORT_QUEUE,
         6: NO_LEAK,
         7: TURNING_CAMERA,
     },
