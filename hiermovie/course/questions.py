@@ -8,9 +8,7 @@ __all__ = ['read_questions', 'question_list', 'show_questions']
 # %% ../../nbs/library/9_course/11_questions.ipynb #f4b0bde9
 from pathlib import Path
 
-import yaml
-
-from ..base import InputError, need_file, repository_root
+from ..base import InputError, need_file, read_yaml, repository_root
 
 # %% ../../nbs/library/9_course/11_questions.ipynb #c7d27d6a
 def read_questions(
@@ -21,7 +19,7 @@ def read_questions(
     one of them lacks its answer.
     """
     file = Path(file) if file else repository_root() / "nbs" / "lessons" / "questions.yaml"
-    known = yaml.safe_load(need_file(file).read_text(encoding="utf-8"))
+    known = read_yaml(need_file(file))
     entries = known.get(lesson) if isinstance(known, dict) else None
     if not entries:
         raise InputError(f"{file.name}: no questions for lesson {lesson}")
