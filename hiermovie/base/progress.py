@@ -43,6 +43,7 @@ class Progress:
         self.file = None if quiet else os.environ.get("HIERMOVIE_PROGRESS")
         self.begun, self.first = time.monotonic(), done
         self.told = self.noted = self.begun
+        self.said, self.numbers = None, {}  # steps in the last line; numbers of the last step
         shown = sys.stderr.isatty() and not self.quiet
         how = dict(desc=what, total=total, initial=done, unit=f" {unit}s")
         self.bar = tqdm(**how) if shown else None
@@ -53,10 +54,12 @@ class Progress:
     def __exit__(self, *error) -> None:
         if self.bar is not None:
             self.bar.close()
+        elif self.said not in (None, self.done):  # not to end with a line that is out of date
+            print(progress_words(self.state(self.numbers) | dict(left=None)), flush=True)
 
     def update(self, n: int = 1, **numbers) -> None:  # numbers: shown beside the count
         "So many more steps are done."
-        self.done += n
+        self.done, self.numbers = self.done + n, numbers
         if self.bar is not None:
             self.bar.set_postfix(numbers, refresh=False)
             self.bar.update(n)
@@ -65,7 +68,7 @@ class Progress:
             self.noted = now
             write_json(self.file, self.state(numbers))
         if self.bar is None and not self.quiet and now - self.told >= self.every:
-            self.told = now
+            self.told, self.said = now, self.done
             print(progress_words(self.state(numbers)), flush=True)
 
     def state(self, numbers: dict) -> dict:

@@ -57,10 +57,13 @@ def _number_of(cell) -> tuple:  # (number of the exercise, name of its answer), 
     return found[1], found[2]
 
 
-def _between_lines(solution) -> str:
-    without_comment = re.sub(r"^# a solution.*\n", "", solution.source)
-    kept = re.sub(r"\n*check\(\d+, \w+\)\s*$", "", without_comment)
-    return f"### BEGIN SOLUTION\n{kept}\n### END SOLUTION"
+def _without_check(source: str) -> str:
+    return re.sub(r"\n*check\(\d+, \w+\)\s*$", "", re.sub(r"^# a solution.*\n", "", source))
+
+
+def _with_solution(exercise, solution) -> str:
+    asked, answer = _without_check(exercise.source), _without_check(solution.source)
+    return f"{asked}\n### BEGIN SOLUTION\n{answer}\n### END SOLUTION"
 
 
 def for_nbgrader(lesson):  # notebook nodes
@@ -76,7 +79,7 @@ def for_nbgrader(lesson):  # notebook nodes
             cells.append(cell)
             continue
         number, name = _number_of(cell)
-        asked = nbformat.v4.new_code_cell(_between_lines(solutions.pop(0)))
+        asked = nbformat.v4.new_code_cell(_with_solution(cell, solutions.pop(0)))
         asked.metadata["nbgrader"] = _grading(f"exercise-{number}", solution=True)
         lines = f"verdict = check({number}, {name})\nassert verdict, verdict.words"
         test = nbformat.v4.new_code_cell(lines)
@@ -206,12 +209,19 @@ def _write(path: Path, text: str) -> None:
         file.write_text(text, encoding="utf-8")
 
 
+_CONFIG = """c = get_config()  # noqa: F821
+c.CourseDirectory.course_id = "hiermovie"
+c.ExecutePreprocessor.timeout = 600  # seconds for a cell; nbgrader's own 30 are too few
+"""
+
+
 def write_course(
     out: str | Path,
     lessons: list | None = None,  # notebooks; None: all of the repository
 ) -> list:  # the files
     """Slides, handouts, students' notebooks and nbgrader's sources of lessons, in folders of these
-    names. `InputError` names a lesson with an exercise that has no solution.
+    names; beside the sources, a configuration with which nbgrader waits for slow cells.
+    `InputError` names a lesson with an exercise that has no solution.
     """
     import nbformat
 
@@ -228,5 +238,6 @@ def write_course(
         for file, content in forms.items():
             _write(out / file, content)
         written += [out / file for file in forms]
+    _write(out / "nbgrader" / "nbgrader_config.py", _CONFIG)
     copy_reveal(out / "slides")
     return written

@@ -86,6 +86,8 @@ def test_an_assignment_has_a_locked_test_for_every_exercise(path):
     asked = [c.source for c in graded.cells if "### BEGIN SOLUTION" in c.source]
     assert len(asked) == len(exercises_of(lesson))
     assert not any("check(" in source.splitlines()[-2] for source in asked)
+    above = [source.split("### BEGIN SOLUTION")[0] for source in asked]
+    assert all("..." in lines for lines in above), "an earlier answer would count for this one"
 
 
 @by_name
