@@ -13,11 +13,11 @@ from .exercises import Choice, Exercises, Function, Number
 # %% ../../nbs/library/9_course/06_asking_exercises.ipynb #57c32f71
 ALWAYS_LOOK = Number(
     0.5,
-    "1 for look, 0 for fall: half, although 8 of 10 answers are right",
+    "1 for look, 0 for fall: half, although 80 of 100 answers are right",
     (
         (0.8, "that is the share of right answers; each verb counts once, however frequent"),
         (1.0, "fall is a verb, too, and is never said"),
-        (0.1, "the mean is over the two verbs, not over the ten events"),
+        (0.1, "the mean is over the two verbs, not over the events"),
     ),
 )
 
@@ -36,17 +36,26 @@ def _macro_precision(said, truth):
     return float(np.mean([(truth[said == v] == v).mean() for v in verbs]))
 
 
+def _over_all_verbs(said, truth):  # also those that were only said
+    verbs, said, truth = sorted({*said, *truth}), np.array(said), np.array(truth)
+    return float(
+        np.mean([(said[truth == v] == v).sum() / max(1, (truth == v).sum()) for v in verbs])
+    )
+
+
 MACRO_RECALL = Function(
     _macro_recall,
     (
         (["look", "look", "fall", "look"], ["look", "look", "look", "fall"]),
         (["look"] * 5, ["look"] * 4 + ["fall"]),
         (["run", "fall", "fall"], ["run", "run", "fall"]),
+        (["run", "walk"], ["run", "run"]),
     ),
     "every verb counts once, however frequent",
     (
         (_accuracy, "that is the share of right answers: frequent verbs count more in it"),
-        (_macro_precision, "you go over the verbs that were *said*; go over those that are true"),
+        (_macro_precision, "you go over the verbs that were said; go over those that are true"),
+        (_over_all_verbs, "a verb that is never true has no recall; leave it out of the mean"),
     ),
 )
 

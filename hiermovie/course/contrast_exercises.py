@@ -37,7 +37,7 @@ GUESSING = Number(
 
 PERFECT = Number(
     -np.log(np.exp(1) / (np.exp(1) + 14 * np.exp(-1))),
-    "1.06: far from 0, although nothing could be better. At 0.1 the same position has nearly 0",
+    "1.06: far from 0, although nothing could be better. At 0.1 the same vectors have nearly 0",
     (
         (0.0, "the others still have weight: each of the 14 has exp(-1)"),
         (

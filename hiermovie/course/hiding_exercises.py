@@ -34,8 +34,8 @@ KNOWS_THE_VERB = Number(
     1 / (1 + 99 / 8),
     "one of about 13 events with that verb: 0.075, although nothing could be understood better",
     (
-        (1 / 8, "an eighth of the *others* have the verb; how many are that among 99?"),
-        (1 / 12, "about twelve *others* have the verb; the event itself is one more"),
+        (1 / 8, "an eighth of the others have the verb; how many are that among 99?"),
+        (1 / 12, "about twelve others have the verb; the event itself is one more"),
         (8 / 100, "nearly: the true event is there for certain, only the 99 others are drawn"),
         (0.01, "that is the chance of somebody who does not know the verb"),
         (1.0, "twelve others have the same verb and cannot be told from it"),

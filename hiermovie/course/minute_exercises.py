@@ -37,7 +37,7 @@ ANSWER = Function(
     "a sure window counts for more than one that hesitates, but for no more than one window",
     (
         (_votes, "you count votes: a window that hesitates counts as much as one that is sure"),
-        (_logits_added, "softmax first: without it, one window can outvote all others"),
+        (_logits_added, "softmax of each row by itself: else one window can outvote all others"),
     ),
 )
 
