@@ -85,7 +85,10 @@ ALL_TOGETHER = Number(
     1.0,
     "every true link is there; what is wrong with this answer, recall cannot see",
     (
-        (0.4, "that is the precision: the share of the answer's links that are true"),
+        (
+            0.4,
+            "recall asks what share of the true links the answer has",
+        ),
         (0.6, "no true link is missing: both persons' links are within the one cluster"),
         (0.0, "look at each true link: are both of its ends in the same cluster?"),
     ),

@@ -73,12 +73,13 @@ def show_knobs(world: World = World()):
     "Sliders for the settings of a world, and a film of it. Needs JupyterLab to be live."
     import ipywidgets as widgets
 
-    how = dict(min=0.0, max=1.0, step=0.05, style=dict(description_width="8rem"))
+    wide = dict(style=dict(description_width="24rem"), layout=dict(width="44rem"))
+    how = dict(min=0.0, max=1.0, step=0.05) | wide
     knobs = {
-        name: widgets.FloatSlider(value=getattr(world, name), description=name, tooltip=says, **how)
+        name: widgets.FloatSlider(value=getattr(world, name), description=says, tooltip=name, **how)
         for name, says in KNOBS.items()
     }
-    number = widgets.BoundedIntText(value=0, min=0, max=9999, description="movie")
+    number = widgets.BoundedIntText(0, min=0, max=9999, description="number of the film", **wide)
     button = widgets.Button(description="make the film", button_style="primary")
     film, said = widgets.HTML(), widgets.HTML()
 

@@ -46,7 +46,7 @@ WINDOWS = Number(
     31,
     "from 0 to 30 s, both included",
     (
-        (30, "the one that begins at 0 and the one that begins at 30: 31"),
+        (30, "count both ends: the one that begins at 0 and the one that begins at 30"),
         (90, "the window must end before the film does"),
         (2, "one begins at every second, so they overlap"),
     ),

@@ -21,6 +21,7 @@ OF_A_SHARE = Number(
             "that is the deviation of one answer; divide by the root of 200",
         ),
         (100 * 0.6 * 0.4 / 200, "take the root"),
+        (100 * 0.6 * 0.4 / np.sqrt(200), "the root is taken of p (1 - p), too"),
     ),
 )
 
@@ -44,6 +45,7 @@ THREE_BACKBONES = Number(
     (
         (np.sqrt(3**2 + 0.5**2), "divide both variances by 3"),
         (3.5 / 3, "variances add, and a mean of n has a variance of one n-th"),
+        (3 / np.sqrt(3) + 0.5, "variances add, not deviations; and there are three heads"),
         (np.sqrt(3**2 / 3), "nearly: the heads have some luck, too"),
     ),
     within=0.002,

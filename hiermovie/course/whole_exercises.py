@@ -61,7 +61,7 @@ TOP_K = Function(
     ((_LOGITS, [1, 3], 2), (_LOGITS, [0, 2], 1), (_LOGITS, [2, 2], 3)),
     "with k as large as the number of verbs it is always 1",
     (
-        (_smallest, "`np.argsort` sorts upwards: the largest are at the end"),
+        (_smallest, "np.argsort sorts upwards: the largest are at the end"),
         (_only_first, "not only the largest: any of the k largest"),
     ),
 )
