@@ -104,12 +104,18 @@ def test_slides_and_handouts_leave_the_solutions_out(path):
         assert "$" not in page or r"\frac" not in page, "a formula was not set"
 
 
+def _addresses(css) -> str:  # of all that a style sheet fetches
+    return " ".join(re.findall(r"(?:@import|url\()[^;)]*", css.read_text()))
+
+
 def test_all_material_by_one_call(tmp_path):
     files = write_course(tmp_path, LESSONS[:2])
     assert len(files) == 8 and all(file.stat().st_size > 3000 for file in files)
     for slides in (tmp_path / "slides").glob("*.html"):
         beside = re.findall(r'(?:src|href)="(reveal.js/[^"]*)"', slides.read_text())
         assert len(beside) == 4 and all((slides.parent / file).is_file() for file in beside)
+        styles = [file for file in beside if file.endswith(".css")]
+        assert not [css for css in styles if "//" in _addresses(slides.parent / css)]
 
 
 @pytest.mark.slow
